@@ -1,0 +1,109 @@
+"""The contract of a backend: one folder, one line in ``edgekit.backends``, one conformance subclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from edgekit.runtime.session import Session
+from edgekit.targets import Target
+from edgekit.tensorspec import TensorSpec
+
+__all__ = ["Backend", "Engine", "PortableGraph", "Probe", "Rehearsal", "Verdict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortableGraph:
+    """A strongly typed ONNX graph, with explicit Q/DQ where it is int8.
+
+    Attributes:
+        data: The serialized ONNX model, self-contained.
+        precision: What it was made for: ``int8``, ``fp16``, ``bf16`` or ``fp32``.
+        inputs, outputs: Its interface.
+        quantized_layers: Names of the compute nodes planned to run in int8.
+    """
+
+    data: bytes = field(repr=False)
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    quantized_layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What a backend built: files and the options to open them with.
+
+    Attributes:
+        kind: Key of the session table in ``edgekit.runtime.sessions``.
+        files: Role (``xml``, ``bin``, ``plan``) to content.
+        options: Options for opening, in the backend's words, JSON-able.
+    """
+
+    kind: str
+    files: Mapping[str, bytes] = field(repr=False)
+    options: Mapping[str, Any]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Whether a backend can work here: its version, or the reason why it cannot and what to do."""
+
+    version: str | None
+    devices: tuple[str, ...] = ()
+    missing: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether the backend can run one node of a portable graph, and if not, why."""
+
+    node: str
+    operator: str
+    supported: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """Outcome of building a graph once with a related builder on this machine, to fail here and not on the device."""
+
+    builder: str
+    built: bool
+    engine_size_bytes: int | None = None
+    build_s: float | None = None
+    reason: str = ""
+
+
+class Backend(Protocol):
+    """Composition only: a backend is an object with these five methods."""
+
+    @property
+    def name(self) -> str: ...
+
+    def probe(self) -> Probe:
+        """Looks for the library and its devices; never raises."""
+
+    def supports(self, graph: PortableGraph, target: Target) -> tuple[Verdict, ...]:
+        """Says for each node whether the target can run it."""
+
+    def options(self, target: Target, precision: str) -> dict[str, Any]:
+        """The options that an engine of this precision is built or opened with, JSON-able, for the bundle."""
+
+    def build(self, graph: PortableGraph, target: Target) -> Engine:
+        """Emits the engine.
+
+        Raises:
+            BackendMissing: The library is not installed.
+            StageError: The backend refuses the graph; names the node.
+        """
+
+    def open(self, engine: Engine, *, threads: int | None = None, streams: int | None = None) -> Session:
+        """Opens a built engine on this machine; what ran is in ``session.layers()``."""
+
+    def rehearse(self, graph: PortableGraph, target: Target) -> Rehearsal | None:
+        """Parses and builds a graph whose engine is made on the device; None where no builder is installed."""

@@ -1,0 +1,62 @@
+"""What a user can ask of one compilation, as one frozen dataclass: the CLI, the notebook and tests all go through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgekit.errors import ConfigError
+
+__all__ = ["CompileOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """Options of :func:`edgekit.compile`.
+
+    Attributes:
+        targets: Target names, aliases or paths of TOML files; one bundle carries them all. Empty: this machine's default.
+        output: Path of the bundle; None derives ``<model name>.edge`` in the working folder.
+        task: Path of the task spec's TOML file; None for a raw model.
+        data: Folder of calibration images; None compiles to the best float engine.
+        eval_data: Folder of labelled images for the accuracy gate; None takes a seeded split of ``data``.
+        recipe: Calibration recipe: a name from ``calibration/`` or the path of a TOML file.
+        samples: Calibration images, overriding the recipe's.
+        seed: Seed of every random choice, overriding the recipe's.
+        precision: ``auto`` picks by measurement; another value forces that candidate (its gates still run).
+        max_drop: Largest accepted drop of the task's metric against float, in points (1.0 = one percentage point).
+        max_eval: At most this many labelled images are used by the accuracy gate (stratified, seeded).
+        dynamic_batch: Ask for engines that take any batch size; otherwise engines take one image.
+        timing: Time candidates on this machine where the target is this machine; off, ``auto`` trusts the target's order
+            and the latency stays ``unverified``.
+        golden: Number of golden images.
+        golden_from_data: Take golden inputs from ``data`` instead of synthetic ones (they travel in the bundle!).
+        threads: Engine threads for timing and evaluation; None leaves it to the engine.
+    """
+
+    targets: tuple[str, ...] = ()
+    output: Path | None = None
+    task: Path | None = None
+    data: Path | None = None
+    eval_data: Path | None = None
+    recipe: str = "default"
+    samples: int | None = None
+    seed: int | None = None
+    precision: Literal["auto", "int8", "fp16", "bf16", "fp32"] = "auto"
+    max_drop: float = 1.0
+    max_eval: int = 2000
+    dynamic_batch: bool = False
+    timing: bool = True
+    golden: int = 4
+    golden_from_data: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_drop < 0:
+            raise ConfigError(f"max_drop: expected 0 points or more, got {self.max_drop}")
+        for name in ("max_eval", "golden"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.golden_from_data and self.data is None:
+            raise ConfigError("golden_from_data needs data", hint="give --data, or leave the golden inputs synthetic")

@@ -1,0 +1,116 @@
+"""Typed loader of ``targets/*.toml``: what a hardware target is, as data.
+
+Code branches on what a target *says*, never on its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Figure", "Peak", "Portable", "QuantizeRules", "Requires", "Target"]
+
+Precision = Literal["int8", "fp16", "bf16", "fp32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A number about the hardware, with where it is written."""
+
+    value: float
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """Peak arithmetic throughput, dense (no structured sparsity), in tera-operations per second (a MAC is two)."""
+
+    precision: Precision
+    tops: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requires:
+    """What a machine must have to run this target's engines correctly.
+
+    Attributes:
+        arch: Accepted ``platform.machine()`` values; empty accepts all.
+        cpu_flags_any: At least one of these CPU flags (names of /proc/cpuinfo) must be there; empty asks for none.
+        device: The backend's device name that must exist (``CPU``, ``GPU``, ``NPU``); empty asks for none.
+        on_mismatch: ``refuse`` (results would be wrong) or ``warn`` (slower, but right).
+        reason: Why, in one sentence; shown when the check fails.
+    """
+
+    arch: tuple[str, ...] = ()
+    cpu_flags_any: tuple[str, ...] = ()
+    device: str = ""
+    on_mismatch: Literal["refuse", "warn"] = "refuse"
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRules:
+    """Where int8 goes on this target, and in which form. See ``docs/quantization.md`` for the measurements behind each.
+
+    Attributes:
+        activations: ``uint8-asymmetric`` (OpenVINO) or ``int8-symmetric`` (TensorRT: zero-point 0).
+        weight_bits: 8 gives weights in [-127, 127]; 7 gives [-63, 63], exact where 16-bit accumulation saturates.
+        depthwise: Depthwise convolutions in int8 or left float.
+        residual_add: Both inputs of a residual add in int8, or left float.
+        global_pool: The input of a global average pool in int8, or left float.
+        squeeze_excite: The whole squeeze-excite branch in int8, or none of it.
+        attention_matmul: The two matrix products inside attention in int8, or left float.
+    """
+
+    activations: Literal["uint8-asymmetric", "int8-symmetric"]
+    weight_bits: Literal[7, 8] = 8
+    depthwise: Literal["int8", "float"] = "int8"
+    residual_add: Literal["int8", "float"] = "int8"
+    global_pool: Literal["int8", "float"] = "int8"
+    squeeze_excite: Literal["int8", "float"] = "float"
+    attention_matmul: Literal["int8", "float"] = "float"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portable:
+    """Limits of the portable ONNX graph for this target."""
+
+    opset: int = 20
+    ir_version: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One hardware target.
+
+    Attributes:
+        name: Unique; the file's stem.
+        title: What a person would call the device.
+        backend: Name in the backend table: ``openvino``, ``tensorrt`` or ``tensorrt_rtx``.
+        build: ``here`` (the engine is emitted by compile) or ``device`` (the bundle carries graph and options, the device builds).
+        precisions: What pays on this device, best first; the candidates that compile makes.
+        channel_alignment: Multiple to which pruned channel counts are rounded.
+        golden_rel_l2: Largest allowed ``||engine - reference|| / ||reference||`` per output on the golden inputs, by
+            precision.
+        engine: Options for the backend, in the backend's own words (``performance_hint``, ``workspace_mib``...).
+    """
+
+    name: str
+    title: str
+    backend: Literal["openvino", "tensorrt", "tensorrt_rtx"]
+    build: Literal["here", "device"]
+    precisions: tuple[Precision, ...]
+    channel_alignment: int
+    channel_alignment_source: str
+    quantize: QuantizeRules
+    golden_rel_l2: dict[str, float]
+    aliases: tuple[str, ...] = ()
+    requires: Requires = field(default_factory=Requires)
+    portable: Portable = field(default_factory=Portable)
+    engine: dict[str, Any] = field(default_factory=dict)
+    memory: Figure | None = None
+    bandwidth: Figure | None = None
+    peaks: tuple[Peak, ...] = ()
+    notes: tuple[str, ...] = ()
