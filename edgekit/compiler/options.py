@@ -1,4 +1,4 @@
-"""What a user can ask of one compilation, as one frozen dataclass: the CLI, the notebook and tests all go through it."""
+"""What a user can ask of one compilation: the command line, the notebook and tests all go through this dataclass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class CompileOptions:
     """Options of :func:`edgekit.compile`.
 
     Attributes:
-        targets: Target names, aliases or paths of TOML files; one bundle carries them all. Empty: this machine's default.
+        targets: Target names, aliases or paths of TOML files; one bundle carries them all. Empty: this machine's
+            default.
         output: Path of the bundle; None derives ``<model name>.edge`` in the working folder.
         task: Path of the task spec's TOML file; None for a raw model.
         data: Folder of calibration images; None compiles to the best float engine.
@@ -28,8 +29,8 @@ class CompileOptions:
         max_drop: Largest accepted drop of the task's metric against float, in points (1.0 = one percentage point).
         max_eval: At most this many labelled images are used by the accuracy gate (stratified, seeded).
         dynamic_batch: Ask for engines that take any batch size; otherwise engines take one image.
-        timing: Time candidates on this machine where the target is this machine; off, ``auto`` trusts the target's order
-            and the latency stays ``unverified``.
+        timing: Time candidates on this machine where the target is this machine; off, ``auto`` trusts the target's
+            order and the latency stays ``unverified``.
         golden: Number of golden images.
         golden_from_data: Take golden inputs from ``data`` instead of synthetic ones (they travel in the bundle!).
         threads: Engine threads for timing and evaluation; None leaves it to the engine.

@@ -1,0 +1,206 @@
+"""Program -> portable graph: the only door from torch to ONNX."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import onnx
+import torch
+from onnxscript import opset20
+from torch import fx
+
+from edgekit.backends.base import PortableGraph
+from edgekit.errors import StageError
+from edgekit.passes.aten import clean, is_call, read_tensor, store_buffer
+from edgekit.passes.quantize.ops import dequantize, qdq
+from edgekit.program import Program
+from edgekit.targets import Portable
+
+__all__ = ["export_portable"]
+
+_QDQ = torch.ops.edgekit.qdq.default
+_DEQUANTIZE = torch.ops.edgekit.dequantize.default
+# Importing the modules above registers the two operators.
+assert (qdq._opoverload, dequantize._opoverload) == (_QDQ, _DEQUANTIZE)
+
+
+def _onnx_qdq(x: Any, scale: Any, zero_point: Any, axis: int, qmin: int, qmax: int) -> Any:
+    if axis < 0:
+        return opset20.DequantizeLinear(opset20.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+    stored = opset20.QuantizeLinear(x, scale, zero_point, axis=axis)
+    return opset20.DequantizeLinear(stored, scale, zero_point, axis=axis)
+
+
+def _onnx_dequantize(q: Any, scale: Any, zero_point: Any, axis: int) -> Any:
+    return opset20.DequantizeLinear(q, scale, zero_point, axis=axis)
+
+
+_TRANSLATIONS = {_QDQ: _onnx_qdq, _DEQUANTIZE: _onnx_dequantize}
+
+
+def export_portable(program: Program, *, portable: Portable, precision: str, dynamic_batch: bool) -> PortableGraph:
+    """Writes a program as a strongly typed ONNX graph.
+
+    Weights behind per-channel ``edgekit::qdq`` become int8 initializers followed by DequantizeLinear, so the file
+    shrinks fourfold. The bytes depend on the program alone: no path, time or run-dependent name is inside. Compute
+    nodes bear the dotted name of the module that owns their weight.
+
+    Args:
+        program: Folded, and quantized where ``precision`` is ``int8``.
+        portable: The target's limits on opset and IR version.
+        precision: What the graph is for; recorded, not enforced.
+        dynamic_batch: Leave the batch open; otherwise it is 1.
+
+    Raises:
+        StageError: ONNX cannot say an operator of the program, or the checker refuses the result.
+    """
+    if dynamic_batch and not program.dynamic_batch:
+        raise StageError(
+            f"'{program.name}' was exported for a batch of {program.inputs[0].shape[0]}, a dynamic one was asked for",
+            hint="compile without --dynamic-batch, or mend the model so that torch.export keeps the batch dynamic",
+        )
+    graph = _frozen(program.graph)
+    batch = 1 if not program.dynamic_batch or not dynamic_batch else 2
+    example = tuple(
+        torch.zeros([batch if size is None else size for size in spec.shape], dtype=getattr(torch, spec.dtype))
+        for spec in program.inputs
+    )
+    dims = tuple({0: torch.export.Dim("batch", min=1, max=65536)} for _ in example) if dynamic_batch else None
+    try:
+        with torch.no_grad(), _quiet():
+            exported = torch.export.export(graph, example, dynamic_shapes=dims)
+            result = torch.onnx.export(
+                exported,
+                dynamo=True,
+                verbose=False,
+                opset_version=portable.opset,
+                input_names=[spec.name for spec in program.inputs],
+                output_names=[spec.name for spec in program.outputs],
+                custom_translation_table=_TRANSLATIONS,  # type: ignore[arg-type]
+                optimize=True,
+            )
+    except Exception as error:
+        # torch.onnx raises many unrelated classes; each means that this program has no ONNX form.
+        raise StageError(f"'{program.name}': export to ONNX failed: {_first_line(error)}") from error
+    assert result is not None
+    model = result.model_proto
+    _normalise(model, portable, program)
+    quantized = _name_layers(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise StageError(f"'{program.name}': the exported ONNX graph is not valid: {_first_line(error)}") from error
+    shape_of = {spec.name: spec for spec in (*program.inputs, *program.outputs)}
+    inputs, outputs = (
+        tuple(replace(shape_of[item.name], shape=_shape(item)) for item in items)
+        for items in (model.graph.input, model.graph.output)
+    )
+    return PortableGraph(
+        data=model.SerializeToString(deterministic=True),
+        precision=precision,
+        inputs=inputs,
+        outputs=outputs,
+        quantized_layers=quantized,
+    )
+
+
+def _frozen(graph: fx.GraphModule) -> fx.GraphModule:
+    """Returns a copy whose quantized weights are stored integers."""
+    graph = copy.deepcopy(graph)
+    for node in list(graph.graph.nodes):
+        weight = node.args[0] if is_call(node, {_QDQ}) else None
+        if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+            continue
+        _, scale, zero_point, axis, qmin, qmax = node.args
+        value, step, zero = (read_tensor(graph, item).detach() for item in (weight, scale, zero_point))
+        shape = [1] * value.ndim
+        if axis >= 0:
+            shape[axis] = -1
+        stored = torch.clamp(torch.round(value / step.reshape(shape)) + zero.reshape(shape), qmin, qmax).to(zero.dtype)
+        name = f"{weight.target}_quantized"
+        store_buffer(graph, name, stored)
+        with graph.graph.inserting_before(node):
+            frozen = graph.graph.call_function(_DEQUANTIZE, (graph.graph.get_attr(name), scale, zero_point, axis))
+        node.replace_all_uses_with(frozen)
+        graph.graph.erase_node(node)
+    clean(graph)
+    return graph
+
+
+def _normalise(model: onnx.ModelProto, portable: Portable, program: Program) -> None:
+    """Removes what differs from run to run (stack traces with paths, versions) and states the IR version."""
+    model.ir_version = portable.ir_version
+    model.producer_name, model.producer_version, model.doc_string = "edgekit", "", ""
+    model.graph.name, model.graph.doc_string = program.name, ""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for group in (
+        model.graph.node,
+        model.graph.value_info,
+        model.graph.input,
+        model.graph.output,
+        model.graph.initializer,
+    ):
+        for item in group:
+            item.ClearField("doc_string")
+            del item.metadata_props[:]
+
+
+def _name_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names compute nodes after the module that owns their weight; returns the names of those with an int8 weight."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    initializers = {item.name for item in model.graph.initializer}
+    taken: set[str] = set()
+    quantized = []
+    for node in model.graph.node:
+        if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+            continue
+        weight, is_int8 = node.input[1], False
+        while (
+            weight not in initializers
+            and weight in producers
+            and producers[weight].op_type in {"DequantizeLinear", "Transpose", "Cast"}
+        ):
+            is_int8 |= producers[weight].op_type == "DequantizeLinear"
+            weight = producers[weight].input[0]
+        if weight in initializers:
+            base = weight.removesuffix("_quantized").removesuffix(".weight")
+            name = base
+            while name in taken:
+                name = f"{base}#{sum(item == base or item.startswith(base + '#') for item in taken) + 1}"
+            node.name = name
+            taken.add(name)
+        if is_int8:
+            quantized.append(node.name)
+    return tuple(quantized)
+
+
+def _shape(item: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in item.type.tensor_type.shape.dim)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the exporter's own progress lines and warnings; what matters comes back as errors."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

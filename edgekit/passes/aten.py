@@ -1,0 +1,179 @@
+"""Words for the ATen graph: operator families, and reading and writing the tensors that hang on it.
+
+Every pass that matches operators takes its sets from here, so that a new overload is added in one place.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from edgekit.errors import InternalError
+
+__all__ = [
+    "ACTIVATIONS_FUSED",
+    "BATCH_NORM",
+    "CONV",
+    "CONV_TRANSPOSE",
+    "DROPOUT",
+    "LINEAR",
+    "POOL_AVERAGE",
+    "SHAPE_ONLY",
+    "SPLITS",
+    "argument",
+    "clean",
+    "is_call",
+    "node_facts",
+    "read_tensor",
+    "set_argument",
+    "store_buffer",
+    "store_parameter",
+    "tensor_inputs",
+]
+
+_A = torch.ops.aten
+Operators = Collection[Callable[..., Any]]
+
+CONV: Operators = frozenset(
+    {_A.conv1d.default, _A.conv2d.default, _A.conv3d.default, _A.conv1d.padding, _A.conv2d.padding}
+)
+CONV_TRANSPOSE: Operators = frozenset({_A.conv_transpose1d.default, _A.conv_transpose2d.input})
+LINEAR: Operators = frozenset({_A.linear.default})
+BATCH_NORM: Operators = frozenset({_A.batch_norm.default})
+DROPOUT: Operators = frozenset({_A.dropout.default, _A.feature_dropout.default, _A.alpha_dropout.default})
+# Activations that integer kernels fuse into the convolution before them.
+ACTIVATIONS_FUSED: Operators = frozenset({_A.relu.default, _A.relu6.default, _A.hardtanh.default, _A.clamp.default})
+POOL_AVERAGE: Operators = frozenset({_A.mean.dim, _A.adaptive_avg_pool2d.default, _A.avg_pool2d.default})
+SPLITS: Operators = frozenset({_A.chunk.default, _A.split.Tensor, _A.split_with_sizes.default, _A.unbind.int})
+# Operators that only move or select values: quantizing before or after them gives the same numbers. Padding belongs
+# here because every range includes zero, so zero is exact.
+SHAPE_ONLY: Operators = frozenset(
+    {
+        _A.max_pool2d.default,
+        _A.view.default,
+        _A.reshape.default,
+        _A.flatten.using_ints,
+        _A.permute.default,
+        _A.transpose.int,
+        _A.squeeze.dim,
+        _A.squeeze.dims,
+        _A.unsqueeze.default,
+        _A.contiguous.default,
+        _A.clone.default,
+        _A.upsample_nearest2d.vec,
+        _A.slice.Tensor,
+        _A.select.int,
+        _A.expand.default,
+        operator.getitem,
+        *SPLITS,
+    }
+)
+
+
+def is_call(node: object, operators: Operators) -> bool:
+    """Whether ``node`` is a call of one of ``operators``."""
+    return isinstance(node, fx.Node) and node.op == "call_function" and node.target in operators
+
+
+def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
+    """Returns an operator's argument, given by position or by name."""
+    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+
+
+def set_argument(node: fx.Node, index: int, value: Any) -> None:
+    """Replaces a positional argument, filling the optional ones before it with None."""
+    args = [*node.args, *([None] * (index + 1 - len(node.args)))]
+    args[index] = value
+    node.args = tuple(args)
+
+
+def tensor_inputs(node: fx.Node, facts: dict[fx.Node, torch.Tensor]) -> list[fx.Node]:
+    """Returns the inputs of a node that are float activations (not parameters, not shapes)."""
+    return [
+        item
+        for item in node.all_input_nodes
+        if item.op != "get_attr" and item in facts and facts[item].is_floating_point()
+    ]
+
+
+def read_tensor(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor:
+    """Returns the parameter or buffer behind a ``get_attr`` node.
+
+    Raises:
+        InternalError: The node is no ``get_attr``, or nothing hangs there.
+    """
+    owner: Any = graph
+    if node.op != "get_attr":
+        raise InternalError(f"node '{node.name}' is '{node.op}', expected 'get_attr'")
+    for part in str(node.target).split("."):
+        owner = getattr(owner, part)
+    if not isinstance(owner, torch.Tensor):
+        raise InternalError(f"'{node.target}' is a {type(owner).__name__}, expected a tensor")
+    return owner
+
+
+def store_parameter(graph: fx.GraphModule, name: str, value: torch.Tensor) -> None:
+    """Hangs a trainable parameter on the graph under a dotted name, replacing what is there."""
+    owner, leaf = _owner(graph, name)
+    _forget(owner, leaf)
+    owner.register_parameter(leaf, nn.Parameter(value.detach().clone(), requires_grad=value.is_floating_point()))
+
+
+def store_buffer(graph: fx.GraphModule, name: str, value: torch.Tensor) -> None:
+    """Hangs a buffer on the graph under a dotted name, replacing what is there."""
+    owner, leaf = _owner(graph, name)
+    _forget(owner, leaf)
+    owner.register_buffer(leaf, value.detach().clone())
+
+
+def clean(graph: fx.GraphModule) -> None:
+    """Removes dead nodes and the tensors that no node reads any more, then recompiles."""
+    graph.graph.eliminate_dead_code()
+    used = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    for name in [
+        *dict(graph.named_parameters(remove_duplicate=False)),
+        *dict(graph.named_buffers(remove_duplicate=False)),
+    ]:
+        if name not in used:
+            owner, leaf = _owner(graph, name)
+            delattr(owner, leaf)
+    graph.graph.lint()
+    graph.recompile()
+
+
+def node_facts(graph: fx.GraphModule, *inputs: torch.Tensor) -> dict[fx.Node, torch.Tensor]:
+    """Runs the graph once on meta tensors and returns, for each node with a tensor result, its shape and dtype.
+
+    Shapes stored at export time go stale after surgery, so passes ask for fresh ones.
+    """
+    facts: dict[fx.Node, torch.Tensor] = {}
+
+    class Watcher(fx.Interpreter):
+        def run_node(self, node: fx.Node) -> Any:
+            result = super().run_node(node)
+            if isinstance(result, torch.Tensor):
+                facts[node] = result.detach().to("meta")
+            return result
+
+    with torch.no_grad():
+        Watcher(graph).run(*inputs)
+    return facts
+
+
+def _owner(graph: fx.GraphModule, name: str) -> tuple[nn.Module, str]:
+    owner: nn.Module = graph
+    *parts, leaf = name.split(".")
+    for part in parts:
+        if not isinstance(getattr(owner, part, None), nn.Module):
+            owner.add_module(part, nn.Module())
+        owner = getattr(owner, part)
+    return owner, leaf
+
+
+def _forget(owner: nn.Module, leaf: str) -> None:
+    for table in (owner._parameters, owner._buffers):
+        table.pop(leaf, None)
