@@ -1,0 +1,78 @@
+"""The progress bar: only on a terminal, only for long jobs, and gone when the job ends."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from edgekit.progress import SilentProgress, TerminalProgress, progress_for
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_short_job_draws_nothing() -> None:
+    stream, clock = Terminal(), Clock()
+    with TerminalProgress(stream, clock=clock).task("reading", 10) as task:
+        for _ in range(10):
+            clock.now += 0.19
+            task.advance()
+    assert stream.getvalue() == ""
+
+
+def test_a_long_job_draws_a_bar_and_removes_it() -> None:
+    stream, clock = Terminal(), Clock()
+    with TerminalProgress(stream, clock=clock).task("reading", 10) as task:
+        clock.now += 3
+        task.advance(5)
+        drawn = stream.getvalue()
+        assert "reading [###############---------------] 5/10  50%, 3 s left" in drawn
+        task.advance()
+        assert stream.getvalue() == drawn, "redrawn at once"
+        clock.now += 1
+        task.advance()
+        assert "7/10" in stream.getvalue()
+    last = stream.getvalue().rsplit("\r", 2)
+    assert last[1].strip() == ""
+    assert last[2] == ""
+
+
+def test_an_unknown_total_counts_only() -> None:
+    stream, clock = Terminal(), Clock()
+    with TerminalProgress(stream, clock=clock).task("reading", None) as task:
+        clock.now += 4
+        task.advance(7)
+        assert "reading: 7 (4 s)" in stream.getvalue()
+
+
+def test_an_exception_still_removes_the_bar() -> None:
+    stream, clock = Terminal(), Clock()
+
+    def fail() -> None:
+        with TerminalProgress(stream, clock=clock).task("reading", 2) as task:
+            clock.now += 3
+            task.advance()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert stream.getvalue().endswith("\r")
+
+
+def test_only_a_terminal_gets_a_bar() -> None:
+    assert isinstance(progress_for(quiet=False, stream=Terminal()), TerminalProgress)
+    assert isinstance(progress_for(quiet=True, stream=Terminal()), SilentProgress)
+    assert isinstance(progress_for(quiet=False, stream=io.StringIO()), SilentProgress)
+    with SilentProgress().task("reading", 3) as task:
+        task.advance()
