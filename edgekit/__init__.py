@@ -1,7 +1,7 @@
 """edgekit makes trained vision models ship: one trainable graph in, one verified bundle per model out.
 
-On the device, ``from edgekit.runtime import load`` is all there is to it. ``edgekit.compile`` brings in the compiler (and
-torch) only when it is used, so ``import edgekit`` stays light.
+On the device, ``from edgekit.runtime import load`` is all there is to it. ``edgekit.compile`` brings in the compiler
+(and torch) only when it is used, so ``import edgekit`` stays light.
 """
 
 from __future__ import annotations

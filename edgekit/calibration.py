@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from edgekit.config import nearest
+from edgekit.datafiles import is_path, read_all, read_one
 from edgekit.errors import ConfigError
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "list_recipes", "load_recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +43,29 @@ class Recipe:
         for name in ("samples", "bias_samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+def list_recipes() -> tuple[Recipe, ...]:
+    """Returns every known recipe, by name: those that ship with edgekit, and those of ``EDGEKIT_CALIBRATION``.
+
+    Raises:
+        ConfigError: A file is wrong, or two recipes share a name.
+    """
+    return read_all(Recipe, "calibration", variable="EDGEKIT_CALIBRATION")
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """Returns one recipe.
+
+    Args:
+        name: Its name, or the path of a TOML file.
+
+    Raises:
+        ConfigError: No such recipe (the hint names the nearest), or a file is wrong.
+    """
+    if is_path(name):
+        return read_one(Recipe, Path(name))
+    recipes = {recipe.name: recipe for recipe in list_recipes()}
+    if str(name) not in recipes:
+        raise ConfigError(f"unknown recipe '{name}'", hint=nearest(str(name), recipes))
+    return recipes[str(name)]

@@ -6,9 +6,23 @@ Code branches on what a target *says*, never on its name.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Figure", "Peak", "Portable", "QuantizeRules", "Requires", "Target"]
+from edgekit.config import nearest
+from edgekit.datafiles import is_path, read_all, read_one
+from edgekit.errors import ConfigError
+
+__all__ = [
+    "Figure",
+    "Peak",
+    "Portable",
+    "QuantizeRules",
+    "Requires",
+    "Target",
+    "list_targets",
+    "load_target",
+]
 
 Precision = Literal["int8", "fp16", "bf16", "fp32"]
 
@@ -21,6 +35,9 @@ class Figure:
     unit: str
     source: str
 
+    def __post_init__(self) -> None:
+        _check_sourced("value", self.value, self.source)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
@@ -29,6 +46,9 @@ class Peak:
     precision: Precision
     tops: float
     source: str
+
+    def __post_init__(self) -> None:
+        _check_sourced("tops", self.tops, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +134,65 @@ class Target:
     bandwidth: Figure | None = None
     peaks: tuple[Peak, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.precisions or len(set(self.precisions)) != len(self.precisions):
+            raise ConfigError(f"precisions: expected one or more different ones, got {list(self.precisions)}")
+        if self.channel_alignment < 1:
+            raise ConfigError(f"channel_alignment: expected at least 1, got {self.channel_alignment}")
+        for precision in self.precisions:
+            bound = self.golden_rel_l2.get(precision)
+            if bound is None:
+                raise ConfigError(f"golden_rel_l2: no bound for {precision}", hint="give one for each of precisions")
+            if not 0 < bound < 1:
+                raise ConfigError(f"golden_rel_l2.{precision}: expected a number between 0 and 1, got {bound}")
+        for precision in self.golden_rel_l2:
+            if precision not in self.precisions:
+                raise ConfigError(
+                    f"golden_rel_l2.{precision}: not one of precisions", hint=nearest(precision, self.precisions)
+                )
+
+
+def list_targets(*, extra: Path | None = None) -> tuple[Target, ...]:
+    """Returns every known target, by name: those that ship with edgekit, and those of ``EDGEKIT_TARGETS``.
+
+    Args:
+        extra: One more folder of targets.
+
+    Raises:
+        ConfigError: A file is wrong, or two targets share a name or an alias.
+    """
+    targets = read_all(Target, "targets", variable="EDGEKIT_TARGETS", extra=extra)
+    taken = {target.name: target.name for target in targets}
+    for target in targets:
+        for alias in target.aliases:
+            if alias in taken:
+                raise ConfigError(f"target '{target.name}': its alias '{alias}' already means '{taken[alias]}'")
+            taken[alias] = target.name
+    return targets
+
+
+def load_target(name: str | Path, *, extra: Path | None = None) -> Target:
+    """Returns one target.
+
+    Args:
+        name: Its name or alias, or the path of a TOML file.
+        extra: One more folder of targets.
+
+    Raises:
+        ConfigError: No such target (the hint names the nearest), or a file is wrong.
+    """
+    if is_path(name):
+        return read_one(Target, Path(name))
+    targets = list_targets(extra=extra)
+    words = {word: target for target in targets for word in (target.name, *target.aliases)}
+    if str(name) not in words:
+        raise ConfigError(f"unknown target '{name}'", hint=nearest(str(name), words))
+    return words[str(name)]
+
+
+def _check_sourced(what: str, value: float, source: str) -> None:
+    if value <= 0:
+        raise ConfigError(f"{what}: expected a positive number, got {value}")
+    if not source.strip():
+        raise ConfigError("source: empty", hint="say which document and page the number is from, or leave it out")
