@@ -20,11 +20,11 @@ _A = torch.ops.aten
 
 @dataclass(frozen=True, kw_only=True)
 class FoldPreprocessing:
-    """Turns a float NCHW input into the raw NHWC image: cast, layout, colour order, scale, mean and std move into the
-    graph.
+    """Turns the float NCHW input into the raw NHWC image: all preprocessing but the resize moves into the graph.
 
-    The cast comes first, since TensorRT takes uint8 into nothing but a Cast. The colour order goes into the first
-    convolution's weight where one stands first (exact, and free at run time), into an index otherwise.
+    Cast, layout, colour order, scale, mean and std, in this order: TensorRT takes uint8 into nothing but a Cast. The
+    colour order goes into the first convolution's weight where one stands first (exact, and free at run time), into an
+    index otherwise.
     """
 
     name: str = "fold-preprocessing"
@@ -92,9 +92,7 @@ class FoldPreprocessing:
 
 
 def _reverse_in_weights(graph: fx.GraphModule, readers: list[fx.Node]) -> bool:
-    """Reverses the input channels of the first convolutions' weights, if convolutions alone read the input and own
-    their weights.
-    """
+    """Reverses the first convolutions' input channels, if convolutions alone read the input and own their weights."""
     weights: list[fx.Node] = []
     for reader in readers:
         weight = reader.args[1] if is_call(reader, CONV) else None

@@ -23,8 +23,9 @@ Batches = Callable[[], Iterator[tuple[torch.Tensor, ...]]]
 def observe(
     graph: fx.GraphModule, plan: Plan, batches: Batches, *, count: int, progress: Progress
 ) -> dict[Site, HistogramObserver]:
-    """Runs every batch once and returns one observer per site; tied sites share theirs. Memory does not grow with
-    ``count``.
+    """Runs every batch once and returns one observer per site; tied sites share theirs.
+
+    Memory does not grow with ``count``.
 
     Args:
         graph: The folded float graph.

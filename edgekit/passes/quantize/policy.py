@@ -72,9 +72,9 @@ def moves_only(node: object) -> bool:
     if not isinstance(node, fx.Node):
         return False
     if is_call(node, {_A.pad.default}):
-        return argument(node, 2, "mode", "constant") == "constant" and argument(node, 3, "value") in (None, 0, 0.0)
+        return str(argument(node, 2, "mode", "constant")) == "constant" and argument(node, 3, "value") in (None, 0)
     if is_call(node, {_A.constant_pad_nd.default}):
-        return argument(node, 2, "value", 0) == 0
+        return argument(node, 2, "value", 0) in (0, None)
     if is_call(node, {operator.getitem}):
         return is_call(node.args[0], SPLITS)
     return is_call(node, SHAPE_ONLY)
