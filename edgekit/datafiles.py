@@ -1,7 +1,7 @@
 """Finds the TOML files that ship with edgekit (targets, recipes) and those of the user, and reads them strictly.
 
-A wheel carries ``targets/`` and ``calibration/`` inside the package. An editable install does not see files that the build
-puts there, so the source tree is a branch of its own.
+A wheel carries ``targets/`` and ``calibration/`` inside the package. An editable install does not see files that the
+build puts there, so the source tree is a branch of its own.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ class Target:
         name: Unique; the file's stem.
         title: What a person would call the device.
         backend: Name in the backend table: ``openvino``, ``tensorrt`` or ``tensorrt_rtx``.
-        build: ``here`` (the engine is emitted by compile) or ``device`` (the bundle carries graph and options, the device builds).
+        build: ``here`` (the engine is emitted by compile) or ``device`` (the bundle carries graph and options, the
+            device builds).
         precisions: What pays on this device, best first; the candidates that compile makes.
         channel_alignment: Multiple to which pruned channel counts are rounded.
         golden_rel_l2: Largest allowed ``||engine - reference|| / ||reference||`` per output on the golden inputs, by
@@ -146,11 +147,9 @@ class Target:
                 raise ConfigError(f"golden_rel_l2: no bound for {precision}", hint="give one for each of precisions")
             if not 0 < bound < 1:
                 raise ConfigError(f"golden_rel_l2.{precision}: expected a number between 0 and 1, got {bound}")
-        for precision in self.golden_rel_l2:
-            if precision not in self.precisions:
-                raise ConfigError(
-                    f"golden_rel_l2.{precision}: not one of precisions", hint=nearest(precision, self.precisions)
-                )
+        for key in self.golden_rel_l2:
+            if key not in self.precisions:
+                raise ConfigError(f"golden_rel_l2.{key}: not one of precisions", hint=nearest(key, self.precisions))
 
 
 def list_targets(*, extra: Path | None = None) -> tuple[Target, ...]:
