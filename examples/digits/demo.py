@@ -33,8 +33,8 @@ def edgekit(*arguments: str | Path) -> None:
 
 def compile_digits(images: Path, bundle: Path, *options: str) -> None:
     """Compiles the checkpoint: calibrated on ``calib``, with the accuracy gate on ``val``."""
-    source = ["--arch", "model:digits_resnet", "--arch-path", HERE, "--task", HERE / "digits.toml"]
-    data = ["--data", images / "calib", "--eval-data", images / "val"]
+    source: list[str | Path] = ["--arch", "model:digits_resnet", "--arch-path", HERE, "--task", HERE / "digits.toml"]
+    data: list[str | Path] = ["--data", images / "calib", "--eval-data", images / "val"]
     edgekit("compile", HERE / "digits.pt", *source, *data, "-o", bundle, *options)
 
 

@@ -41,7 +41,8 @@ class DigitsResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps float images (N, 1, 32, 32) to logits (N, classes)."""
-        return self.head(self.pool(self.blocks(self.stem(x))).flatten(1))
+        logits: torch.Tensor = self.head(self.pool(self.blocks(self.stem(x))).flatten(1))
+        return logits
 
 
 def digits_resnet() -> nn.Module:

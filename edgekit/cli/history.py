@@ -1,0 +1,71 @@
+"""A bundle's report as text: the candidates with what was measured of them, what each stage did, what was left alone.
+
+The report is data that a bundle carries, from whatever version of edgekit made it: a key that is not there is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgekit.cli.table import output_width, table
+
+__all__ = ["candidates_text", "history_text"]
+
+
+def candidates_text(target: Mapping[str, Any]) -> str:
+    """Lays out the candidates of one target.
+
+    Args:
+        target: An item of ``targets`` in the document ``edgekit.compile/1``.
+    """
+    rows = []
+    for candidate in target.get("candidates", []):
+        accuracy, latency = candidate.get("accuracy"), candidate.get("latency")
+        counts = candidate.get("layer_counts", {})
+        rows.append(
+            [
+                candidate["precision"],
+                candidate["status"],
+                "-" if accuracy is None else f"{100 * accuracy['value']:.2f} %",
+                "-" if accuracy is None else _interval(accuracy.get("drop"), "{:+.2f}"),
+                "-" if latency is None else f"{latency['p50_ms']:.3f}",
+                "-" if latency is None else _interval(latency.get("ratio_to_float"), "{:.3f}"),
+                f"{candidate['engine_bytes']:,}" if candidate.get("engine_bytes") else "-",
+                ", ".join(f"{precision} {count}" for precision, count in counts.items()),
+                candidate.get("reason", ""),
+            ]
+        )
+    headers = [
+        "precision",
+        "status",
+        "accuracy",
+        "drop, points",
+        "p50 ms",
+        "time / float",
+        "engine bytes",
+        "layers",
+        "why",
+    ]
+    right = ["accuracy", "p50 ms", "engine bytes"]
+    title = f"{target['target']}: ships {', '.join(target.get('shipped', []))}; {target.get('why', '')}"
+    return f"{title}\n{table(headers, rows, right=right, width=output_width())}"
+
+
+def history_text(report: Mapping[str, Any]) -> str:
+    """Lays out the history, with everything that was skipped, and the warnings; empty when the report has neither."""
+    lines: list[str] = []
+    for scheme, records in report.get("history", {}).items():
+        lines.append(f"history ({scheme}):")
+        for record in records:
+            lines.append(f"  {record['stage']}: {record['summary']}")
+            lines += [f"    left alone: {item['what']} {item['where']}: {item['why']}" for item in record["skipped"]]
+    lines += [f"warning: {warning}" for warning in report.get("warnings", [])]
+    return "\n".join(lines)
+
+
+def _interval(interval: Mapping[str, Any] | None, form: str) -> str:
+    if interval is None:
+        return "-"
+    low, high = form.format(interval["low"]), form.format(interval["high"])
+    return f"{form.format(interval['estimate'])} [{low}, {high}]"
