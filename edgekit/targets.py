@@ -95,10 +95,18 @@ class QuantizeRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Portable:
-    """Limits of the portable ONNX graph for this target."""
+    """The form of the portable ONNX graph for this target.
+
+    Attributes:
+        opset: Version of ONNX's default operator set.
+        ir_version: Version of ONNX's file format.
+        half: How fp16 is asked for: ``graph`` writes float16 types into it (strongly typed engines run what the graph
+            says), ``option`` leaves it float32 and tells the engine.
+    """
 
     opset: int = 20
     ir_version: int = 10
+    half: Literal["graph", "option"] = "option"
 
 
 @dataclass(frozen=True, kw_only=True)

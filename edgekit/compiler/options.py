@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekit.errors import ConfigError
+from edgekit.runtime.tasks.base import Spec
 
 __all__ = ["CompileOptions"]
 
@@ -19,7 +20,7 @@ class CompileOptions:
         targets: Target names, aliases or paths of TOML files; one bundle carries them all. Empty: this machine's
             default.
         output: Path of the bundle; None derives ``<model name>.edge`` in the working folder.
-        task: Path of the task spec's TOML file; None for a raw model.
+        task: The task spec, or the path of its TOML file; None for a raw model.
         data: Folder of calibration images; None compiles to the best float engine.
         eval_data: Folder of labelled images for the accuracy gate; None takes a seeded split of ``data``.
         recipe: Calibration recipe: a name from ``calibration/`` or the path of a TOML file.
@@ -38,7 +39,7 @@ class CompileOptions:
 
     targets: tuple[str, ...] = ()
     output: Path | None = None
-    task: Path | None = None
+    task: Path | Spec | None = None
     data: Path | None = None
     eval_data: Path | None = None
     recipe: str = "default"

@@ -1,0 +1,158 @@
+"""Gates: what must hold of a candidate before it ships; each returns it with measurements and verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgekit.bench.interleave import interleave
+from edgekit.bench.statistics import Interval, median_ratio_interval, paired_interval
+from edgekit.compiler.candidates import Candidate
+from edgekit.compiler.images import evaluate_program
+from edgekit.compiler.placement import Placement
+from edgekit.compiler.records import Accuracy, Latency
+from edgekit.data import Dataset
+from edgekit.evaluate import evaluate
+from edgekit.progress import Progress
+from edgekit.runtime.golden import check_golden, golden_errors
+from edgekit.runtime.session import Session
+from edgekit.runtime.tasks.base import Spec
+from edgekit.tasks import MetricReport
+
+__all__ = ["accuracy_gate", "accuracy_of", "golden_gate", "speed_gate"]
+
+Array = np.ndarray[Any, Any]
+_BLOCKS = 12
+_VISIT_NS = 25e6
+_SHOWN = 5
+
+
+def golden_gate(candidate: Candidate, session: Session, inputs: Mapping[str, Array]) -> Candidate:
+    """The engine must answer as the program does on the golden inputs; also notes what each layer ran as."""
+    errors = golden_errors(session.infer, inputs, candidate.golden)
+    layers = session.layers()
+    report = replace(
+        candidate.report,
+        golden=errors,
+        golden_limit=candidate.golden_limit,
+        layers=layers,
+        findings=_findings(
+            candidate, {name for layer in layers if layer.precision == "int8" for name in _names(layer.name)}
+        ),
+    )
+    problem = check_golden(errors, candidate.golden_limit)
+    if problem is not None:
+        report = replace(report, status="rejected", reason=f"the engine disagrees with the program: {problem}")
+    return replace(candidate, report=report)
+
+
+def _names(layer: str) -> list[str]:
+    return [name.strip() for name in layer.split(",")]
+
+
+def _findings(candidate: Candidate, ran_int8: set[str]) -> tuple[str, ...]:
+    missed = [name for name in candidate.graph.quantized_layers if name not in ran_int8]
+    if candidate.precision != "int8" or not missed:
+        return ()
+    shown = ", ".join(missed[:_SHOWN]) + (f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else "")
+    return (f"{len(missed)} of {len(candidate.graph.quantized_layers)} layers planned int8 ran otherwise: {shown}",)
+
+
+def accuracy_of(report: MetricReport, reference: MetricReport | None, *, simulated: bool) -> Accuracy:
+    """Puts a metric beside its float reference; the interval pairs the two image by image."""
+    drop = None
+    if reference is not None:
+        paired = paired_interval(reference.per_sample, report.per_sample)
+        drop = Interval(
+            estimate=100 * paired.estimate, low=100 * paired.low, high=100 * paired.high, level=paired.level
+        )
+    return Accuracy(
+        metric=report.name,
+        value=report.value,
+        samples=report.samples,
+        drop=drop,
+        kind="simulated" if simulated else "measured",
+        per_class={name: score.value for name, score in report.per_class.items()},
+    )
+
+
+def accuracy_gate(
+    candidate: Candidate,
+    session: Session | None,
+    *,
+    spec: Spec,
+    dataset: Dataset,
+    reference: MetricReport,
+    max_drop: float,
+    placement: Placement,
+    progress: Progress,
+) -> Candidate:
+    """The metric may drop at most ``max_drop`` points below float; without an engine here, the program stands in."""
+    label = f"evaluating {candidate.precision}"
+    if session is None:
+        measured = evaluate_program(candidate.program, spec, dataset, label=label, progress=progress)
+    else:
+        measured = evaluate(session.infer, spec, dataset, progress=progress)
+    accuracy = accuracy_of(measured, reference, simulated=placement.verified_on != "this device")
+    report = replace(candidate.report, accuracy=accuracy)
+    assert accuracy.drop is not None
+    if accuracy.drop.estimate > max_drop:
+        reason = (
+            f"{accuracy.metric} drops by {accuracy.drop.estimate:.2f} points "
+            f"(95 % interval {accuracy.drop.low:.2f} to {accuracy.drop.high:.2f}), at most {max_drop:.2f} allowed"
+        )
+        report = replace(report, status="rejected", reason=reason)
+    return replace(candidate, report=report)
+
+
+def speed_gate(
+    candidates: Sequence[Candidate],
+    sessions: Mapping[str, Session],
+    feeds: Mapping[str, Array],
+    *,
+    seed: int,
+    progress: Progress,
+) -> list[Candidate]:
+    """Times the candidates against each other; int8 must be no slower than the fastest float one that passed.
+
+    Interleaved blocks of single-image calls; rejected candidates are timed too, since a user wants to know what they
+    would have brought. int8 is rejected only when the whole interval of its ratio lies above 1.
+    """
+    calls = {
+        item.precision: _call(sessions[item.precision], feeds) for item in candidates if item.precision in sessions
+    }
+    if not calls:
+        return list(candidates)
+    probe = interleave(calls, blocks=1, per_visit=5, seed=seed)
+    slowest = max(float(np.median(samples)) for samples in probe.values())
+    per_visit = int(np.clip(_VISIT_NS / slowest, 3, 200))
+    with progress.task("timing candidates", _BLOCKS) as bar:
+        samples = interleave(calls, blocks=_BLOCKS, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))
+    floats = [item.precision for item in candidates if item.precision != "int8" and item.report.status == "passed"]
+    best = min(floats, key=lambda name: float(np.median(samples[name])), default=None)
+    return [_timed(item, samples, best) if item.precision in samples else item for item in candidates]
+
+
+def _call(session: Session, feeds: Mapping[str, Array]) -> Any:
+    return lambda: session.infer(feeds)
+
+
+def _timed(candidate: Candidate, samples: Mapping[str, Any], best: str | None) -> Candidate:
+    own = samples[candidate.precision]
+    ratio = None if best in (None, candidate.precision) else median_ratio_interval(own, samples[best])
+    latency = Latency(
+        p50_ms=float(np.percentile(own, 50)) / 1e6,
+        p90_ms=float(np.percentile(own, 90)) / 1e6,
+        samples=int(own.size),
+        ratio_to_float=ratio,
+    )
+    report = replace(candidate.report, latency=latency)
+    if candidate.precision == "int8" and report.status == "passed" and ratio is not None and ratio.low > 1.0:
+        reason = (
+            f"slower than {best}: time ratio {ratio.estimate:.3f} (95 % interval {ratio.low:.3f} to {ratio.high:.3f})"
+        )
+        report = replace(report, status="rejected", reason=reason)
+    return replace(candidate, report=report)

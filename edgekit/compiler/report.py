@@ -1,0 +1,62 @@
+"""What a compilation says about itself: every candidate with what was measured, what ships, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.compiler.records import Accuracy, DataReport, TargetReport
+from edgekit.compiler.text import data_text, target_text
+from edgekit.config import to_dict
+from edgekit.program import Record
+
+__all__ = ["CompileReport"]
+
+SCHEMA = "edgekit.compile/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileReport:
+    """The whole report; ``to_dict`` is what ``--json`` prints and what the bundle keeps as ``report.json``.
+
+    Attributes:
+        name: Model name.
+        output: The bundle.
+        content_digest: Its digest.
+        bundle_bytes: Its size.
+        float_accuracy: The float program's metric, the reference of every drop.
+        targets: In the order asked for.
+        data: Which images were used.
+        history: What every stage did, by target scheme.
+        warnings: What a user should know, each with what to do.
+        machine: Where it was measured.
+    """
+
+    name: str
+    output: Path
+    content_digest: str
+    bundle_bytes: int
+    float_accuracy: Accuracy | None
+    targets: tuple[TargetReport, ...]
+    data: DataReport
+    history: Mapping[str, tuple[Record, ...]]
+    warnings: tuple[str, ...]
+    machine: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, described in ``docs/json.md``."""
+        document: dict[str, Any] = {"schema": SCHEMA, **to_dict(self), "output": str(self.output)}
+        for target, plain in zip(self.targets, document["targets"], strict=True):
+            for candidate, item in zip(target.candidates, plain["candidates"], strict=True):
+                item["layer_counts"] = candidate.layer_counts()
+        return document
+
+    def to_text(self) -> str:
+        """The report for a person: what ships per target and why, the candidates, the data, the warnings."""
+        blocks = [target_text(item, self.float_accuracy) for item in self.targets]
+        rows = [("bundle", f"{self.output} ({self.bundle_bytes / 1024:.0f} KiB)"), ("digest", self.content_digest)]
+        blocks.append(data_text(self.data, rows))
+        blocks += ["\n".join(f"warning: {line}" for line in self.warnings)] if self.warnings else []
+        return "\n\n".join(blocks)
