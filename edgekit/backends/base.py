@@ -80,7 +80,7 @@ class Rehearsal:
 
 
 class Backend(Protocol):
-    """Composition only: a backend is an object with these five methods."""
+    """Composition only: a backend is an object with these methods."""
 
     @property
     def name(self) -> str: ...
@@ -90,6 +90,15 @@ class Backend(Protocol):
 
     def supports(self, graph: PortableGraph, target: Target) -> tuple[Verdict, ...]:
         """Says for each node whether the target can run it."""
+
+    def precisions_here(self, target: Target) -> tuple[str, ...]:
+        """Returns the target's precisions that this machine can run, in its order: the candidates worth timing.
+
+        Where the target's device is not on this machine, all of them: nothing here can tell.
+
+        Raises:
+            BackendMissing: The library is needed to tell, and is not installed.
+        """
 
     def options(self, target: Target, precision: str) -> dict[str, Any]:
         """The options that an engine of this precision is built or opened with, JSON-able, for the bundle."""

@@ -1,0 +1,1 @@
+"""OpenVINO: Intel CPUs, GPUs and NPUs, and ARM CPUs."""

@@ -1,0 +1,66 @@
+"""What a target may say about OpenVINO in its ``engine`` table, and the compile properties that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgekit.config import from_dict, nearest
+from edgekit.errors import ConfigError
+from edgekit.targets import Target
+
+__all__ = ["EngineTable", "compile_options", "engine_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTable:
+    """The ``engine`` table of an OpenVINO target.
+
+    Attributes:
+        device: OpenVINO's device name.
+        inference_precision: Candidate precision to what its float part runs in. Stated for every candidate: left alone,
+            OpenVINO computes fp32 graphs in bf16 on CPUs that have it.
+        performance_hint: ``LATENCY`` (one request at a time, all cores on it) or ``THROUGHPUT`` (several streams).
+        cache: Whether compiling takes so long on this device that the compiled model is worth keeping on disk.
+    """
+
+    device: Literal["CPU", "GPU", "NPU"]
+    inference_precision: dict[str, Literal["f32", "f16", "bf16"]]
+    performance_hint: Literal["LATENCY", "THROUGHPUT"] = "LATENCY"
+    cache: bool = False
+
+
+def engine_table(target: Target) -> EngineTable:
+    """Reads the target's ``engine`` table.
+
+    Raises:
+        ConfigError: Unknown or missing key, or a value that OpenVINO does not have; names the target and the nearest
+            key.
+    """
+    return from_dict(EngineTable, target.engine, where=f"target '{target.name}': engine")
+
+
+def compile_options(target: Target, precision: str) -> dict[str, Any]:
+    """Returns ``{"device": ..., "properties": {...}, "cache": ...}`` for opening an engine of this precision.
+
+    Source: OpenVINO documentation, "Precision Control" (``INFERENCE_PRECISION_HINT``) and "High-level Performance
+        Hints"
+    (``PERFORMANCE_HINT``).
+
+    Raises:
+        ConfigError: The target states no inference precision for this candidate, or its ``engine`` table is wrong.
+    """
+    table = engine_table(target)
+    if precision not in table.inference_precision:
+        raise ConfigError(
+            f"target '{target.name}': engine.inference_precision says nothing about '{precision}'",
+            hint=nearest(precision, table.inference_precision),
+        )
+    return {
+        "device": table.device,
+        "properties": {
+            "INFERENCE_PRECISION_HINT": table.inference_precision[precision],
+            "PERFORMANCE_HINT": table.performance_hint,
+        },
+        "cache": table.cache,
+    }

@@ -1,0 +1,107 @@
+"""Parses and builds one graph with TensorRT, in a process of its own.
+
+Run as ``python -m edgekit.backends.tensorrt.builder FOLDER PACKAGE``: reads ``graph.onnx`` and ``options.json`` in
+the folder and writes ``outcome.json`` there. The library is native code that may end the process on a graph it does
+not expect, so whoever needs an answer must not be in that process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main", "parse_and_build"]
+
+
+def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds a strongly typed network once.
+
+    Args:
+        library: The ``tensorrt`` or ``tensorrt_rtx`` module.
+        data: Serialized ONNX model.
+        options: As made by :func:`edgekit.backends.tensorrt.options.build_options`.
+
+    Returns:
+        ``built`` (bool), ``builder`` (version), ``reason`` (why not), ``engine_size_bytes``, ``build_s``, ``warnings``.
+    """
+    started = time.perf_counter()
+    messages = _MessageList(library)
+    outcome: dict[str, Any] = {"builder": str(library.__version__), "built": False, "reason": ""}
+    builder = library.Builder(messages.logger)
+    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = library.OnnxParser(network, messages.logger)
+    if not parser.parse(data):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        outcome["reason"] = "; ".join(
+            f"node '{error.node_name()}' ({error.node_operator()}): {error.desc()}" for error in errors
+        )
+        return outcome
+    config = builder.create_builder_config()
+    _configure(library, builder, network, config, options)
+    plan = builder.build_serialized_network(network, config)
+    outcome["warnings"] = messages.warnings
+    if plan is None:
+        outcome["reason"] = (
+            "; ".join(messages.errors) if messages.errors else "the builder gave no engine and no reason"
+        )
+        return outcome
+    return outcome | {
+        "built": True,
+        "engine_size_bytes": int(plan.nbytes),
+        "build_s": round(time.perf_counter() - started, 3),
+    }
+
+
+def _configure(library: Any, builder: Any, network: Any, config: Any, options: Mapping[str, Any]) -> None:
+    if options["workspace_mib"] is not None:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options["workspace_mib"] << 20)
+    if options["builder_optimization_level"] is not None:
+        config.builder_optimization_level = options["builder_optimization_level"]
+    config.profiling_verbosity = getattr(library.ProfilingVerbosity, options["profiling_verbosity"].upper())
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    if not any(-1 in tuple(item.shape) for item in inputs):
+        return
+    # An optimization profile says which sizes a dynamic dimension may take; without it the builder refuses.
+    profile = builder.create_optimization_profile()
+    for item in inputs:
+        sizes = [tuple(batch if size == -1 else size for size in item.shape) for batch in options["batch"]]
+        profile.set_shape(item.name, *sizes)
+    config.add_optimization_profile(profile)
+
+
+class _MessageList:
+    """Collects what the library logs, so that nothing reaches the terminal."""
+
+    def __init__(self, library: Any) -> None:
+        errors: list[str] = []
+        warnings: list[str] = []
+
+        class Collector(library.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                library.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (library.ILogger.INTERNAL_ERROR, library.ILogger.ERROR):
+                    errors.append(message)
+                elif severity == library.ILogger.WARNING:
+                    warnings.append(message)
+
+        self.errors = errors
+        self.warnings = warnings
+        self.logger = Collector()
+
+
+def main(folder: Path, package: str) -> None:
+    """Reads the request in the folder and leaves the outcome there."""
+    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+    outcome = parse_and_build(importlib.import_module(package), (folder / "graph.onnx").read_bytes(), options)
+    (folder / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

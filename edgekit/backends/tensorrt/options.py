@@ -1,0 +1,81 @@
+"""What a target may say about TensorRT in its ``engine`` table, and the build options that the bundle carries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgekit.config import from_dict
+from edgekit.errors import ConfigError
+from edgekit.targets import Target
+
+__all__ = ["EngineTable", "build_options", "engine_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTable:
+    """The ``engine`` table of a TensorRT target.
+
+    Attributes:
+        version: Oldest release (``major.minor``) that devices of this target have: operators and types newer than it
+            are refused. For TensorRT-RTX, the TensorRT release whose operators it certainly has.
+        workspace_mib: Scratch memory that the builder may plan for; None leaves the library's default, the whole
+            device memory.
+        builder_optimization_level: How long the builder searches, 0 to 5; None leaves the library's default.
+        profiling_verbosity: How much the built engine tells about its layers.
+        batch: Smallest, best and largest batch of the optimization profile; used for graphs with a dynamic batch.
+    """
+
+    version: str = "10.3"
+    workspace_mib: int | None = None
+    builder_optimization_level: int | None = None
+    profiling_verbosity: Literal["layer_names_only", "detailed", "none"] = "detailed"
+    batch: tuple[int, int, int] = (1, 1, 8)
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"\d+\.\d+", self.version) is None:
+            raise ConfigError(f"version: expected major.minor, such as '10.3', got '{self.version}'")
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise ConfigError(f"workspace_mib: expected at least 1, got {self.workspace_mib}")
+        if self.builder_optimization_level is not None and not 0 <= self.builder_optimization_level <= 5:
+            raise ConfigError(f"builder_optimization_level: expected 0 to 5, got {self.builder_optimization_level}")
+        if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
+            raise ConfigError(f"batch: expected 1 <= smallest <= best <= largest, got {list(self.batch)}")
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The version as numbers, for comparison."""
+        major, minor = self.version.split(".")
+        return int(major), int(minor)
+
+
+def engine_table(target: Target) -> EngineTable:
+    """Reads the target's ``engine`` table.
+
+    Raises:
+        ConfigError: Unknown key or illegal value; names the target and the nearest key.
+    """
+    return from_dict(EngineTable, target.engine, where=f"target '{target.name}': engine")
+
+
+def build_options(target: Target, precision: str) -> dict[str, Any]:
+    """Returns what the device needs to build an engine as this target asks.
+
+    All precision is in the graph (strongly typed network), so it is only recorded here.
+
+    Raises:
+        ConfigError: A wrong ``engine`` table, or a precision that the target does not list.
+    """
+    table = engine_table(target)
+    if precision not in target.precisions:
+        raise ConfigError(f"precision: target '{target.name}' has {', '.join(target.precisions)}, got '{precision}'")
+    return {
+        "precision": precision,
+        "strongly_typed": True,
+        "version": table.version,
+        "workspace_mib": table.workspace_mib,
+        "builder_optimization_level": table.builder_optimization_level,
+        "profiling_verbosity": table.profiling_verbosity,
+        "batch": list(table.batch),
+    }
