@@ -38,7 +38,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/digits/demo.py --output demo-out
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --cov=edgekit --cov-report=term --cov-fail-under=$(COVERAGE)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov=edgekit --cov-report=term --cov-fail-under=$(COVERAGE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
