@@ -65,8 +65,8 @@ class Golden:
 class Entry:
     """What the bundle holds for one target in one precision.
 
-    A target whose engine was built here has one entry, the shipped one. A target that builds on the device has one entry
-    per candidate, best first.
+    A target whose engine was built here has one entry, the shipped one. A target that builds on the device has one
+    entry per candidate, best first.
 
     Attributes:
         target: Target name.
