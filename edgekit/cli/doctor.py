@@ -14,9 +14,9 @@ from edgekit.backends import backend_names, get_backend
 from edgekit.backends.base import Probe
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import json_option
-from edgekit.cli.table import output_width, pairs, table
 from edgekit.errors import BackendMissing
 from edgekit.runtime.machine import check_requires, default_target, describe_machine
+from edgekit.table import output_width, pairs, table
 from edgekit.targets import Target, list_targets
 
 __all__ = ["command"]

@@ -9,11 +9,11 @@ import click
 
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import bundle_argument, data_option, json_option, target_option, threads_option
-from edgekit.cli.table import output_width, table
 from edgekit.errors import DataError, UserError
 from edgekit.evaluate import evaluate
 from edgekit.progress import progress_for
 from edgekit.runtime import load
+from edgekit.table import output_width, table
 from edgekit.tasks import ClassScore, MetricReport, get_task
 
 __all__ = ["command"]

@@ -9,7 +9,7 @@ import click
 from edgekit.bundle import extract, read_bundle
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import NEW_PATH, bundle_argument, json_option
-from edgekit.cli.table import output_width, table
+from edgekit.table import output_width, table
 
 __all__ = ["command"]
 

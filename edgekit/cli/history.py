@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgekit.cli.table import output_width, table
+from edgekit.table import output_width, table
 
 __all__ = ["candidates_text", "history_text"]
 

@@ -13,10 +13,10 @@ from edgekit.bundle import Bundle, Entry, read_bundle
 from edgekit.cli.answer import Answer
 from edgekit.cli.history import candidates_text, history_text
 from edgekit.cli.options import bundle_argument, json_option
-from edgekit.cli.table import output_width, pairs, table
 from edgekit.config import nearest, to_dict
 from edgekit.errors import UserError
 from edgekit.runtime import load
+from edgekit.table import output_width, pairs, table
 from edgekit.tensorspec import LayerRecord
 
 __all__ = ["command"]

@@ -13,13 +13,13 @@ import numpy as np
 
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import EXISTING_PATH, NEW_PATH, bundle_argument, json_option, target_option, threads_option
-from edgekit.cli.table import output_width, table
 from edgekit.data import Dataset, Frames, Sample, iterate, read_folder
 from edgekit.errors import DataError, UserError
 from edgekit.files import atomic_write
 from edgekit.progress import progress_for
 from edgekit.runtime import load
 from edgekit.runtime.tasks.base import Frame
+from edgekit.table import output_width, table
 
 __all__ = ["command"]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import click
 
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import json_option
-from edgekit.cli.table import output_width, pairs, table
 from edgekit.config import to_dict
 from edgekit.runtime.machine import default_target
+from edgekit.table import output_width, pairs, table
 from edgekit.targets import Target, list_targets, load_target
 
 __all__ = ["command"]
@@ -66,7 +67,7 @@ def _details(target: Target, default: str) -> str:
         ("attention matmul", rules.attention_matmul),
         ("golden rel. L2", ", ".join(f"{kind} {limit:g}" for kind, limit in target.golden_rel_l2.items())),
         ("portable graph", f"ONNX opset {target.portable.opset}, IR version {target.portable.ir_version}"),
-        ("engine options", ", ".join(f"{key} = {value}" for key, value in target.engine.items())),
+        ("engine options", ", ".join(_settings(target.engine))),
         *_requirements(target),
         *((f"note {number}", note) for number, note in enumerate(target.notes, 1)),
     ]
@@ -79,6 +80,14 @@ def _details(target: Target, default: str) -> str:
     width = output_width()
     numbers = f"\n\n{table(['figure', 'value', 'source'], figures, width=width)}" if figures else ""
     return f"{target.name}\n\n{pairs(rows, width=width)}{numbers}"
+
+
+def _settings(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key} = {value}"
 
 
 def _requirements(target: Target) -> list[tuple[str, str]]:

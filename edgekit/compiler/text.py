@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.cli.table import pairs, table
 from edgekit.compiler.records import Accuracy, CandidateReport, DataReport, TargetReport
+from edgekit.table import pairs, table
 
 __all__ = ["data_text", "target_text"]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.cli.table import output_width, pairs, table
+from edgekit.table import output_width, pairs, table
 
 
 def test_columns_line_up_and_numbers_end_where_their_title_ends() -> None:
