@@ -9,8 +9,8 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Imports every lean module where torch and onnx cannot be imported. A library of a backend that this machine lacks may be
-# missing from a session's own module, which is loaded on demand.
+# Imports every lean module where torch and onnx cannot be imported. A library of a backend that this machine lacks may
+# be missing from a session's own module, which is loaded on demand.
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
 
