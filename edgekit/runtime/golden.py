@@ -1,4 +1,4 @@
-"""How far an engine is from its reference on golden inputs: the one measure behind the gate, the self-test and conformance."""
+"""How far an engine is from its reference on golden inputs: the measure of the gate, the self-test and conformance."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def rel_l2(reference: Array, actual: Array) -> float:
         actual: Same shape.
 
     Returns:
-        0 where both are equal (also where both are zero); infinity where either holds a NaN or an infinity, or where only the
-        reference is zero: an engine that answers NaN must never look close.
+        0 where both are equal (also where both are zero); infinity where either holds a NaN or an infinity, or where
+        only the reference is zero: an engine that answers NaN must never look close.
 
     Raises:
         ValueError: The shapes differ.
@@ -48,7 +48,8 @@ def golden_errors(
     Args:
         infer: The engine: input name to array of batch 1, to output name to array.
         inputs: Input name to array (N, ...); sample ``i`` is fed as ``array[i:i+1]``.
-        outputs: Output name to reference (N * R, ...), where R is the output's own first dimension for one sample (mostly 1).
+        outputs: Output name to reference (N * R, ...), where R is the output's own first dimension for one sample
+            (mostly 1).
 
     Returns:
         Output name to relative L2 error, see :func:`rel_l2`.

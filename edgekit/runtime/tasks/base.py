@@ -19,8 +19,8 @@ Frame = np.ndarray[Any, Any]
 class ImageInput:
     """The ``[input]`` table of a task spec: what the *trained model* expects, and how a frame of any size gets there.
 
-    The model's float input is ``(pixel * scale - mean) / std`` per channel, in ``color`` order. That arithmetic is folded into
-    the graph; on the device only the resize remains.
+    The model's float input is ``(pixel * scale - mean) / std`` per channel, in ``color`` order. That arithmetic is
+    folded into the graph; on the device only the resize remains.
 
     Attributes:
         size: Height and width of the model's input, pixels.
@@ -32,7 +32,8 @@ class ImageInput:
         crop_fraction: For ``crop``: side of the centre crop over the resized side (0.875 is the ImageNet habit).
         pad_value: For ``letterbox``: border pixel value.
         interpolation: ``nearest``, ``bilinear``, ``bicubic``, ``area`` or ``lanczos``.
-        antialias: True: the filter widens when shrinking, as Pillow and torchvision on Pillow images do; False: as OpenCV.
+        antialias: True: the filter widens when shrinking, as in Pillow, and in torchvision on Pillow images; False: as
+            in OpenCV.
         scale: Factor on raw pixels before mean and std (1/255 for models trained on 0..1).
         mean, std: Per channel, in ``color`` order, in scaled units.
     """
@@ -54,7 +55,9 @@ class ImageInput:
         if min(self.size) < 1:
             raise ConfigError(f"size: expected [height, width] of at least 1 pixel, got {list(self.size)}")
         if (self.color == "gray") != (self.channels == 1):
-            raise ConfigError(f"color = '{self.color}' does not fit channels = {self.channels}", hint="gray goes with channels = 1")
+            raise ConfigError(
+                f"color = '{self.color}' does not fit channels = {self.channels}", hint="gray goes with channels = 1"
+            )
         for name in ("mean", "std"):
             count = len(getattr(self, name))
             if count != self.channels:
@@ -63,8 +66,15 @@ class ImageInput:
             raise ConfigError(f"std and scale must be positive, got std = {list(self.std)}, scale = {self.scale}")
         if not 0 < self.crop_fraction <= 1:
             raise ConfigError(f"crop_fraction: expected a value in (0, 1], got {self.crop_fraction}")
+        top = {"uint8": 255.0, "uint16": 65535.0, "float32": None}[self.dtype]
+        if top is not None and not (0 <= self.pad_value <= top and self.pad_value == int(self.pad_value)):
+            raise ConfigError(
+                f"pad_value: expected a whole number from 0 to {top:.0f} for {self.dtype}, got {self.pad_value}"
+            )
         if self.interpolation == "area" and self.antialias:
-            raise ConfigError("interpolation = 'area' with antialias = true: area averaging is OpenCV's, set antialias = false")
+            raise ConfigError(
+                "interpolation = 'area' with antialias = true: area averaging is OpenCV's", hint="set antialias = false"
+            )
 
 
 class Spec(Protocol):
