@@ -10,7 +10,6 @@ from edgekit.backends.openvino.capability import precisions_of
 from edgekit.backends.openvino.ir import emit_ir
 from edgekit.backends.openvino.library import INSTALL_HINT, openvino
 from edgekit.backends.openvino.options import compile_options, engine_table
-from edgekit.backends.openvino.support import node_verdicts
 from edgekit.errors import BackendMissing
 from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
@@ -39,6 +38,9 @@ class OpenVinoBackend:
 
     def supports(self, graph: PortableGraph, target: Target) -> tuple[Verdict, ...]:
         """Says for each node whether the target can run it."""
+        # Here, so that the device, which has no onnx, can probe the backend.
+        from edgekit.backends.openvino.support import node_verdicts
+
         return node_verdicts(graph, engine_table(target).device)
 
     def precisions_here(self, target: Target) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from edgekit.backends.tensorrt.devices import gpu_names
 from edgekit.backends.tensorrt.flavour import TENSORRT_RTX, Flavour
 from edgekit.backends.tensorrt.options import build_options, engine_table
 from edgekit.backends.tensorrt.rehearsal import is_installed, rehearse_build
-from edgekit.backends.tensorrt.support import graph_verdicts
 from edgekit.errors import BackendMissing, UserError
 from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
@@ -40,6 +39,9 @@ class TensorRtBackend:
 
     def supports(self, graph: PortableGraph, target: Target) -> tuple[Verdict, ...]:
         """Says for each node whether the target's TensorRT release takes it."""
+        # Here, so that the device, which has no onnx, can probe the backend.
+        from edgekit.backends.tensorrt.support import graph_verdicts
+
         return graph_verdicts(graph, target.portable, engine_table(target).release)
 
     def precisions_here(self, target: Target) -> tuple[str, ...]:
