@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from torch import fx
 
 from edgekit.backends.base import PortableGraph
 from edgekit.errors import StageError
-from edgekit.passes.aten import clean, is_call, read_tensor, store_buffer
+from edgekit.passes.aten import clean, is_call, node_facts, read_tensor, store_buffer
 from edgekit.passes.quantize.ops import dequantize, qdq
 from edgekit.program import Program
 from edgekit.targets import Portable
@@ -26,6 +27,8 @@ __all__ = ["export_portable"]
 
 _QDQ = torch.ops.edgekit.qdq.default
 _DEQUANTIZE = torch.ops.edgekit.dequantize.default
+_A = torch.ops.aten
+_ATTENTION = _A.scaled_dot_product_attention.default
 # Importing the modules above registers the two operators.
 assert (qdq._opoverload, dequantize._opoverload) == (_QDQ, _DEQUANTIZE)
 
@@ -65,12 +68,13 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
             f"'{program.name}' was exported for a batch of {program.inputs[0].shape[0]}, a dynamic one was asked for",
             hint="compile without --dynamic-batch, or mend the model so that torch.export keeps the batch dynamic",
         )
-    graph = _frozen(program.graph)
     batch = 1 if not program.dynamic_batch or not dynamic_batch else 2
     example = tuple(
         torch.zeros([batch if size is None else size for size in spec.shape], dtype=getattr(torch, spec.dtype))
         for spec in program.inputs
     )
+    graph = _frozen(program.graph)
+    _give_attention_heads(graph, example)
     dims = tuple({0: torch.export.Dim("batch", min=1, max=65536)} for _ in example) if dynamic_batch else None
     try:
         with torch.no_grad(), _quiet():
@@ -87,7 +91,10 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
             )
     except Exception as error:
         # torch.onnx raises many unrelated classes; each means that this program has no ONNX form.
-        raise StageError(f"'{program.name}': export to ONNX failed: {_first_line(error)}") from error
+        raise StageError(
+            f"'{program.name}': export to ONNX failed: {_reason(error)}",
+            hint="replace the operator in the model, or leave this part of it to the application",
+        ) from error
     assert result is not None
     model = result.model_proto
     _normalise(model, portable, program)
@@ -185,7 +192,36 @@ def _shape(item: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in item.type.tensor_type.shape.dim)
 
 
-def _first_line(error: Exception) -> str:
+def _give_attention_heads(graph: fx.GraphModule, example: tuple[torch.Tensor, ...]) -> None:
+    """Attention over (batch, tokens, channels) becomes attention with one head: ONNX is written for four dimensions."""
+    attention = [node for node in graph.graph.nodes if is_call(node, {_ATTENTION})]
+    if not attention:
+        return
+    facts = node_facts(graph, *example)
+    for node in attention:
+        if facts[node].ndim != 3:
+            continue
+        inputs = [item for item in node.args[:4] if isinstance(item, fx.Node) and facts[item].ndim == 3]
+        for item in dict.fromkeys(inputs):
+            with graph.graph.inserting_before(node):
+                node.replace_input_with(item, graph.graph.call_function(_A.unsqueeze.default, (item, 1)))
+        with graph.graph.inserting_after(node):
+            back = graph.graph.call_function(_A.squeeze.dim, (node, 1))
+        node.replace_all_uses_with(back, delete_user_cb=lambda user, back=back: user is not back)
+    graph.recompile()
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, with the node that torch names on the way there."""
+    node = None
+    while error.__cause__ is not None:
+        found = re.search(r"node %(\w+) .*?target=torch\.ops\.([\w.]+)", str(error))
+        node = f"operator {found[2]} ('{found[1]}'): " if found is not None else node
+        error = error.__cause__
+    return f"{'' if node is None else node}{_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -62,20 +62,20 @@ class HistogramObserver:
         self._bins += torch.bincount(index, minlength=BINS).double()
         self.count += drawn.numel()
 
-    def histogram(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the non-empty bins: centres and counts, both float64 of shape (bins,)."""
+    def histogram(self) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """Returns the non-empty bins: centres and counts, both float64 of shape (bins,), and the width of a bin."""
         if self._exponent is None:
-            return torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+            return torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), 1.0
         used = self._bins.nonzero().flatten()
         width = math.ldexp(1.0, self._exponent)
-        return (used.double() + self._first + 0.5) * width, self._bins[used]
+        return (used.double() + self._first + 0.5) * width, self._bins[used], width
 
     def _grow(self, low: float, high: float) -> None:
         """Moves and coarsens the window of bins until it covers ``low`` to ``high`` and everything seen before."""
         if self._exponent is None:
             # A constant tensor still needs a bin width: its own magnitude, or one.
             spread = high - low if high > low else abs(high) if high != 0 else 1.0
-            self._exponent = math.ceil(math.log2(spread / BINS)) + 1
+            self._exponent = math.floor(math.log2(spread / BINS))
         used = self._bins.nonzero().flatten() + self._first
         first = min([math.floor(math.ldexp(low, -self._exponent)), *used[:1].tolist()])
         last = max([math.floor(math.ldexp(high, -self._exponent)), *used[-1:].tolist()])

@@ -70,7 +70,10 @@ def activation_grid(
     best = _grid(low, high, kind)
     if method == "minmax":
         return best
-    centers, counts = observer.histogram()
+    centers, counts, width = observer.histogram()
+    # A bin holds several steps' worth of positions: four points in each stand for the values that it counted.
+    centers = (centers[:, None] + width * torch.tensor([-0.375, -0.125, 0.125, 0.375], dtype=torch.float64)).flatten()
+    counts = counts.repeat_interleave(4)
     best_error = _error(best, centers, counts)
     best_pair = (1.0, 1.0)
     pairs = [(item, item) for item in _SHRINK]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import fx
+
+from edgekit.passes.aten import node_facts
+from edgekit.passes.quantize.policy import Plan, make_plan
+from edgekit.targets import QuantizeRules
+from tests.networks import folded, pictures
+
+RULES = QuantizeRules(activations="uint8-asymmetric")
+
+
+def plan_of(name: str, rules: QuantizeRules = RULES) -> tuple[fx.GraphModule, Plan]:
+    graph = folded(name).graph
+    return graph, make_plan(graph, node_facts(graph, pictures(2)), rules)
+
+
+def kinds(plan: Plan) -> list[str]:
+    return [
+        f"{edge.consumer.name}[{edge.index}] <- {', '.join(site.node.name for site in edge.sites)}"
+        for edge in plan.edges
+    ]
+
+
+def test_rule_1_one_pair_after_the_activation_hoisted_above_max_pool() -> None:
+    _, plan = plan_of("residual")
+    edges = kinds(plan)
+    assert "one_0[0] <- relu" in edges
+    assert "mean[0] <- relu_2" in edges  # not max_pool2d
+    assert len(plan.weights) == 4
+
+
+def test_rule_1_exception_a_linear_is_quantized_at_its_own_input() -> None:
+    _, plan = plan_of("residual")
+    assert "head_linear[0] <- mean" in kinds(plan)
+    assert [site.role for edge in plan.edges if edge.consumer.name == "head_linear" for site in edge.sites] == ["linear"]
+
+
+def test_rule_2_both_inputs_of_a_residual_add() -> None:
+    _, plan = plan_of("residual")
+    edges = kinds(plan)
+    assert "add[0] <- two_0" in edges
+    assert "add[1] <- relu" in edges
+    _, without = plan_of("residual", replace(RULES, residual_add="float"))
+    assert not [edge for edge in without.edges if edge.consumer.name == "add"]
+    assert [item.where for item in without.skipped] == ["add"]
+
+
+def test_rule_2_a_transformers_add_stays_float() -> None:
+    _, plan = plan_of("attention")
+    assert not [edge for edge in plan.edges if "add" in edge.consumer.name]
+
+
+def test_rule_2_reaches_through_slices_and_zero_padding() -> None:
+    _, plan = plan_of("option-a")
+    assert "add[1] <- relu" in kinds(plan)
+
+
+def test_rule_4_concatenated_tensors_share_a_scale_and_nothing_follows() -> None:
+    graph, plan = plan_of("dense")
+    (cat,) = [node for node in graph.graph.nodes if "cat" in node.name]
+    assert not [site for edge in plan.edges for site in edge.sites if site.node is cat]
+    tied = next(group for group in plan.groups if len(group) == 2)
+    assert {site.node.name for site in tied} == {node.name for node in cat.args[0]}  # type: ignore[union-attr]
+
+
+def test_rule_5_squeeze_excite_whole_or_not_at_all() -> None:
+    _, plan = plan_of("squeeze-excite")
+    consumers = {edge.consumer.name for edge in plan.edges}
+    assert consumers == {"stem_0", "point_0", "mean", "head_linear"}
+    assert {item.where for item in plan.skipped} == {"adaptive_avg_pool2d", "reduce", "expand"}
+    _, whole = plan_of("squeeze-excite", replace(RULES, squeeze_excite="int8"))
+    assert {edge.consumer.name for edge in whole.edges} == consumers | {
+        "adaptive_avg_pool2d",
+        "reduce",
+        "expand",
+        "mul",
+    }
+    assert not whole.skipped
+
+
+def test_rule_7_attention_only_in_its_linears() -> None:
+    _, plan = plan_of("attention")
+    assert {edge.consumer.name for edge in plan.edges} == {"patch", "qkv", "out", "classify"}
+    assert [item.what for item in plan.skipped] == ["scaled_dot_product_attention"]
+
+
+def test_depthwise_as_the_target_says() -> None:
+    _, plan = plan_of("depthwise")
+    assert "deep_0" in {node.name for node, _ in plan.weights}
+    _, left = plan_of("depthwise", replace(RULES, depthwise="float"))
+    assert "deep_0" not in {node.name for node, _ in left.weights}
+    assert [(item.where, item.why) for item in left.skipped] == [
+        ("deep_0", "the target runs depthwise convolutions faster in float")
+    ]
+
+
+def test_transposed_convolutions_scale_along_axis_one() -> None:
+    _, plan = plan_of("upsampling")
+    assert {node.name: axis for node, axis in plan.weights} == {"down_0": 0, "up": 1, "head_linear": 0}
+
+
+def test_every_site_is_in_exactly_one_group() -> None:
+    for name in ("residual", "dense", "attention", "option-a"):
+        _, plan = plan_of(name)
+        sites = {site for edge in plan.edges for site in edge.sites}
+        grouped = [site for group in plan.groups for site in group]
+        assert len(grouped) == len(set(grouped))
+        assert set(grouped) == sites
+
+
+def test_a_weight_that_is_computed_stays_float_with_its_reason() -> None:
+    class Standardized(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.nn.functional.conv2d(x, self.weight - self.weight.mean())
+            return x.mean((2, 3))
+
+    from edgekit.frontend import load_program
+
+    item = load_program(Standardized(), task=None, example_inputs=(torch.randn(1, 3, 8, 8),))
+    plan = make_plan(item.graph, node_facts(item.graph, torch.randn(1, 3, 8, 8)), RULES)
+    assert [skipped.why for skipped in plan.skipped] == ["its weight is computed, not a parameter"]
+    assert not plan.weights
