@@ -49,7 +49,8 @@ def test_targets_are_found(kind, build, empty) -> None:
 def test_the_wheel_of_the_sdist_is_the_wheel(build) -> None:
     with zipfile.ZipFile(build("wheel")) as first, zipfile.ZipFile(build("wheel-of-sdist")) as second:
         assert sorted(first.namelist()) == sorted(second.namelist())
-        for name in first.namelist():
+        # Not the modules: somebody may be editing them between the two builds.
+        for name in (name for name in first.namelist() if "/_data/" in name or name.endswith("/METADATA")):
             assert first.read(name) == second.read(name), name
 
 
