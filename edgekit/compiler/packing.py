@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from edgekit.compiler.candidates import Candidate
 from edgekit.program import Program
 from edgekit.runtime.tasks import spec_to_dict
 from edgekit.runtime.tasks.base import Spec
-from edgekit.targets import Target
+from edgekit.targets import Requires, Target
 
 __all__ = ["Packed", "pack"]
 
@@ -79,7 +79,7 @@ def pack(
                 options=dict(candidate.options),
                 inputs=candidate.graph.inputs,
                 outputs=candidate.graph.outputs,
-                requires=target.requires,
+                requires=_requires(target, candidate.precision),
                 golden=Golden(
                     inputs=inputs,
                     outputs={
@@ -100,6 +100,11 @@ def pack(
         entries=tuple(entries),
     )
     return write_bundle(output, manifest=manifest, files=files, report=report)
+
+
+def _requires(target: Target, precision: str) -> Requires:
+    """The target's demands on a machine; a float engine needs no integer instructions."""
+    return target.requires if precision == "int8" else replace(target.requires, cpu_flags_any=())
 
 
 def _versions() -> dict[str, str]:
