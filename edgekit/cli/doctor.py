@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from edgekit.backends import backend_names, get_backend
 from edgekit.backends.base import Probe
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import json_option
+from edgekit.config import to_dict
 from edgekit.errors import BackendMissing
 from edgekit.runtime.machine import check_requires, default_target, describe_machine
 from edgekit.table import output_width, pairs, table
@@ -21,14 +21,25 @@ from edgekit.targets import Target, list_targets
 
 __all__ = ["command"]
 
-# Distributions that bring each library: an import would be slow, and could crash where the library is broken.
+# Distributions that bring each library: importing one would be slow, and fails where it is broken.
 _LIBRARIES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("numpy", ("numpy",), "everything"),
-    ("opencv", ("opencv-python-headless", "opencv-python", "opencv-contrib-python"), "run, eval, bench"),
+    (
+        "opencv",
+        (
+            "opencv-python-headless",
+            "opencv-python",
+            "opencv-contrib-python-headless",
+            "opencv-contrib-python",
+            "opencv",
+        ),
+        "run, eval, bench, compile",
+    ),
     ("torch", ("torch",), "compile"),
     ("onnx", ("onnx",), "compile"),
     ("onnxscript", ("onnxscript",), "compile"),
 )
+_STEADY_GOVERNORS = (None, "performance")
 
 
 @click.command("doctor", epilog="Example: edgekit doctor")
@@ -36,53 +47,35 @@ _LIBRARIES: tuple[tuple[str, tuple[str, ...], str], ...] = (
 def command() -> Answer:
     """Checks this machine: Python, libraries, backends and their devices, CPU, and which targets it can run.
 
-    Exits with 5 when no backend works here, and with 0 otherwise.
+    Exits with 5 when it can run none, and with 0 otherwise.
     """
+    machine = describe_machine()
     libraries = {name: _version(distributions) for name, distributions, _ in _LIBRARIES}
     probes = {name: get_backend(name).probe() for name in backend_names()}
-    machine = describe_machine()
     default = default_target()
-    runs = {target.name: _problem(target, probes) for target in list_targets()}
-    advice = _advice(libraries, probes, runs, default)
-    usable = any(probe.missing is None for probe in probes.values())
+    problems = {target.name: _problem(target, probes[target.backend]) for target in list_targets()}
+    advice = _advice(machine, libraries, probes, problems, default)
     document = {
         "edgekit": __version__,
-        "python": sys.version.split()[0],
         "machine": machine,
         "libraries": libraries,
-        "backends": {name: _plain(probe) for name, probe in probes.items()},
+        "backends": {name: to_dict(probe) for name, probe in probes.items()},
         "default_target": default.name,
-        "targets": {name: {"runs_here": problem is None, "problem": problem} for name, problem in runs.items()},
+        "targets": {name: {"runs_here": problem is None, "problem": problem} for name, problem in problems.items()},
         "next": advice,
     }
     text = "\n\n".join(
         [
-            pairs(
-                [("edgekit", __version__), *((key, _shown(value)) for key, value in machine.items())],
-                width=output_width(),
-            ),
-            table(
-                ["library", "version", "used by"],
-                [[name, _or(libraries[name], "not installed"), use] for name, _, use in _LIBRARIES],
-                width=output_width(),
-            ),
-            table(
-                ["backend", "state", "devices"], [_backend_row(*item) for item in probes.items()], width=output_width()
-            ),
-            table(
-                ["target", "here"],
-                [
-                    [name + (" *" if name == default.name else ""), _or(problem, "runs")]
-                    for name, problem in runs.items()
-                ],
-                width=output_width(),
-            )
-            + "\n* the default on this machine",
-            "next:\n" + "\n".join(f"  {line}" for line in advice),
+            _machine_text(machine),
+            _libraries_text(libraries),
+            _backends_text(probes),
+            _targets_text(problems, default.name),
+            "next\n" + "\n".join(f"  {line}" for line in advice),
         ]
     )
+    none_runs = all(problem is not None for problem in problems.values())
     return Answer(
-        schema="edgekit.doctor/1", document=document, text=text, exit_code=0 if usable else BackendMissing.exit_code
+        schema="edgekit.doctor/1", document=document, text=text, exit_code=BackendMissing.exit_code if none_runs else 0
     )
 
 
@@ -95,46 +88,85 @@ def _version(distributions: tuple[str, ...]) -> str | None:
     return None
 
 
-def _problem(target: Target, probes: Mapping[str, Probe]) -> str | None:
+def _problem(target: Target, probe: Probe) -> str | None:
     """Returns why this machine cannot run a target's engines, or None when it can."""
     problem = check_requires(target.requires)
-    if problem is not None:
+    if problem is not None and target.requires.on_mismatch == "refuse":
         return problem
-    return probes[target.backend].missing
+    if probe.missing is not None:
+        return probe.missing
+    device = target.requires.device
+    if device and not any(name == device or name.startswith(f"{device}.") for name in probe.devices):
+        found = ", ".join(probe.devices) if probe.devices else "none"
+        return f"no {device} found (devices: {found})"
+    if target.build == "device":
+        return "bundles for it carry the graph and its options; the engine is built on the device"
+    return None
 
 
 def _advice(
-    libraries: Mapping[str, str | None], probes: Mapping[str, Probe], runs: Mapping[str, str | None], default: Target
+    machine: Mapping[str, Any],
+    libraries: Mapping[str, str | None],
+    probes: Mapping[str, Probe],
+    problems: Mapping[str, str | None],
+    default: Target,
 ) -> list[str]:
     advice = []
-    if runs[default.name] is not None:
-        hint = probes[default.backend].hint
-        advice.append(f"the default target {default.name} does not run here: {_or(hint, runs[default.name])}")
+    problem, hint = problems[default.name], probes[default.backend].hint
+    if problem is not None:
+        advice.append(f"to run bundles for {default.name}: {problem if hint is None else hint}")
     if libraries["opencv"] is None:
         advice.append("to read and resize images: python -m pip install 'edgekit[cv]'")
     if any(libraries[name] is None for name in ("torch", "onnx", "onnxscript")):
         advice.append("to compile models: python -m pip install 'edgekit[compile]'")
-    return advice if advice else ["nothing is missing: edgekit compile --help"]
+    if machine["isa_cap"] is not None:
+        advice.append(
+            f"the instruction set is capped at {machine['isa_cap']} by an environment variable: engines are slower"
+        )
+    if machine["governor"] not in _STEADY_GOVERNORS:
+        advice.append(f"the frequency governor is '{machine['governor']}': set it to 'performance' before measuring")
+    return advice if advice else ["nothing is missing; to make a bundle: edgekit compile --help"]
 
 
-def _plain(probe: Probe) -> dict[str, Any]:
-    return {
-        "version": probe.version,
-        "devices": probe.devices,
-        "missing": probe.missing,
-        "hint": probe.hint,
+def _machine_text(machine: Mapping[str, Any]) -> str:
+    memory = machine["memory_bytes"]
+    facts = {
+        "edgekit": __version__,
+        "Python": machine["python"],
+        "system": machine["os"],
+        "board": machine["board"],
+        "CPU": machine["cpu"],
+        "architecture": machine["arch"],
+        "cores": f"{machine['cores']}, {machine['usable_cores']} of them usable",
+        "flags": " ".join(machine["flags"]),
+        "flags capped at": machine["isa_cap"],
+        "governor": machine["governor"],
+        "memory": None if memory is None else f"{memory / 2**30:.1f} GiB",
     }
+    return pairs([(name, str(value)) for name, value in facts.items() if value is not None], width=output_width())
 
 
-def _backend_row(name: str, probe: Probe) -> list[str]:
-    if probe.missing is None:
-        return [name, _or(probe.version, "found"), ", ".join(probe.devices)]
-    return [name, probe.missing + ("" if probe.hint is None else f"; {probe.hint}"), ""]
+def _libraries_text(libraries: Mapping[str, str | None]) -> str:
+    rows = []
+    for name, _, used_by in _LIBRARIES:
+        version = libraries[name]
+        rows.append([name, "not installed" if version is None else version, used_by])
+    return table(["library", "version", "used by"], rows, width=output_width())
 
 
-def _or(text: str | None, otherwise: str | None) -> str:
-    return text if text is not None else str(otherwise)
+def _backends_text(probes: Mapping[str, Probe]) -> str:
+    rows = []
+    for name, probe in probes.items():
+        state = str(probe.version)
+        if probe.missing is not None:
+            state = probe.missing if probe.hint is None else f"{probe.missing}; {probe.hint}"
+        rows.append([name, state, ", ".join(probe.devices) if probe.devices else "none"])
+    return table(["backend", "version", "devices"], rows, width=output_width())
 
 
-def _shown(value: Any) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, (list, tuple, set, frozenset)) else str(value)
+def _targets_text(problems: Mapping[str, str | None], default: str) -> str:
+    rows = [
+        [name + (" *" if name == default else ""), "yes" if problem is None else f"no: {problem}"]
+        for name, problem in problems.items()
+    ]
+    return table(["target", "runs here"], rows, width=output_width()) + "\n* the default on this machine"

@@ -8,7 +8,7 @@ import click
 
 from edgekit.bundle import extract, read_bundle
 from edgekit.cli.answer import Answer
-from edgekit.cli.options import NEW_PATH, bundle_argument, json_option
+from edgekit.cli.options import NEW_PATH, bundle_argument, json_option, target_name
 from edgekit.table import output_width, table
 
 __all__ = ["command"]
@@ -25,7 +25,7 @@ def command(bundle: Path, output: Path, target: str | None, force: bool) -> Answ
 
     For DeepStream, Triton, C++ and the curious. A README.txt in the folder says what the model takes and gives.
     """
-    paths = extract(read_bundle(bundle), output, target, force=force)
+    paths = extract(read_bundle(bundle), output, target_name(target), force=force)
     files = [(path, path.stat().st_size) for path in paths]
     rows = [[str(path), f"{size:,}"] for path, size in files]
     document = {

@@ -12,7 +12,7 @@ import click
 from edgekit.bundle import Bundle, Entry, read_bundle
 from edgekit.cli.answer import Answer
 from edgekit.cli.history import candidates_text, history_text
-from edgekit.cli.options import bundle_argument, json_option
+from edgekit.cli.options import bundle_argument, json_option, target_name
 from edgekit.config import nearest, to_dict
 from edgekit.errors import UserError
 from edgekit.runtime import load
@@ -35,6 +35,7 @@ def command(bundle: Path, layers: bool, target: str | None) -> Answer:
     The whole file is verified first. Without --layers no engine library is needed.
     """
     opened = read_bundle(bundle)
+    target = target_name(target)
     entries = _entries(opened, target)
     report = opened.report()
     ran = _layers(bundle, target) if layers else None

@@ -11,9 +11,11 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TextIO
 
 import click
 
@@ -100,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in options and not {"-h", "--help"} & set(options)
     debug = "--debug" in options or os.environ.get("EDGEKIT_DEBUG", "0") not in ("", "0")
     try:
-        with stdout_kept_clean() if as_json else contextlib.nullcontext():
+        with warnings.catch_warnings(), stdout_kept_clean() if as_json else contextlib.nullcontext():
+            if not debug:
+                warnings.showwarning = _show_warning
             answer = cli.main(args=words, prog_name="edgekit", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost place: every error gets its exit code
         failure = explain(error)
@@ -115,6 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print_text(answer.text)
     return answer.exit_code
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows a warning as one line; where in the code it comes from is for ``--debug``."""
+    click.echo(f"warning: {message}", err=True)
 
 
 if __name__ == "__main__":

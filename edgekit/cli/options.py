@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
+from edgekit.targets import list_targets
+
 __all__ = [
     "EXISTING_PATH",
     "NEW_PATH",
     "bundle_argument",
     "data_option",
     "json_option",
+    "target_name",
     "target_option",
     "threads_option",
 ]
@@ -44,3 +47,11 @@ threads_option = click.option(
     metavar="N",
     help="CPU threads of the engine.  [default: as the engine decides]",
 )
+
+
+def target_name(word: str | None) -> str | None:
+    """Returns the name that an alias stands for; any other word, such as a target of the user's own, as it is."""
+    for target in () if word is None else list_targets():
+        if word in target.aliases:
+            return target.name
+    return word

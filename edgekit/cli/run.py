@@ -131,6 +131,8 @@ def _summary(result: dict[str, Any]) -> str:
     """Names the plain values of a result; lists and tables are for ``--json``."""
     parts = []
     for key, value in result.items():
+        if key == "task":
+            continue
         if isinstance(value, (str, bool, int)):
             parts.append(f"{key} {value}")
         elif isinstance(value, float):

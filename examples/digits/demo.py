@@ -9,6 +9,7 @@ float, evaluates both on the test images, measures one against the other, runs o
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from prepare import write_images
 
 __all__ = ["run_demo"]
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 
 
 def edgekit(*arguments: str | Path) -> None:
@@ -72,7 +73,7 @@ def main() -> None:
     """Reads the command line and runs the demo."""
     parser = argparse.ArgumentParser(description="The whole flow on the digits network.")
     parser.add_argument("--output", type=Path, default=Path("demo-out"))
-    parser.add_argument("--duration", default="5", help="seconds of measurement for each bundle")
+    parser.add_argument("--duration", default="3", help="seconds of measurement for each bundle")
     arguments = parser.parse_args()
     run_demo(arguments.output, bench_options=["--duration", arguments.duration])
 
