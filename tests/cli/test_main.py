@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,3 +220,33 @@ def test_interrupt_ends_quietly_with_130(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [("NO_COLOR", False), ("SOMETHING_ELSE", True)])
+def test_colour_only_on_a_terminal_that_wants_it(variable: str, coloured: bool) -> None:
+    ours, theirs = os.openpty()
+    try:
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        words = [sys.executable, "-m", "edgekit", "nonsense"]
+        done = subprocess.run(words, stderr=theirs, env={**environment, variable: "1"}, timeout=60, check=False)
+        text = os.read(ours, 4096)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 2
+    assert b"unknown command" in text
+    assert (b"\x1b[" in text) == coloured
+
+
+def test_a_warning_is_one_line_without_a_place_in_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warns() -> Answer:
+        warnings.warn("this CPU is slower at it", RuntimeWarning, stacklevel=1)
+        return Answer(schema="edgekit.test/1", document={}, text="done")
+
+    a_verb_that(monkeypatch, warns)
+    assert main(["verb"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "done\n"
+    assert captured.err == "warning: this CPU is slower at it\n"
