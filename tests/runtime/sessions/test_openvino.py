@@ -311,8 +311,11 @@ from tests.runtime.engines import CPU, heavy_engine
 
 engine, feed = heavy_engine(mebibytes=16), {"x": np.ones((1, 1024), np.float32)}
 
+closed = []  # kept, so that closing has to free and not the garbage collector
+
 def cycle():
     with open_session("openvino-ir", engine.files, CPU, engine.inputs, engine.outputs) as session:
+        closed.append(session)
         session.infer(feed)
         session.collect(session.submit(feed))
         session.submit(feed)
