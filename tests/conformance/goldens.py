@@ -63,7 +63,7 @@ def attention(s: Sketch) -> Sequence[str]:
     """Patches, then one block of LayerNorm, attention and MLP: int8 linears, the two attention products float."""
     width = 32
     x = s.conv(s.quantized(s.image()), "patch", 3, width, kernel=3, stride=2)
-    x = s.node("Reshape", [x, s.constant("tokens", np.int64([0, width, -1]))], "flat")
+    x = s.node("Reshape", [x, s.constant("tokens", np.array([0, width, -1]))], "flat")
     x = s.node("Transpose", [x], "sequence", {"perm": [0, 2, 1]})
     y = s.quantized(_layer_norm(s, x, "norm1", width), linear=True)
     q, k, v = (s.linear(y, name, width, width) for name in ("query", "key", "value"))
@@ -74,7 +74,7 @@ def attention(s: Sketch) -> Sequence[str]:
     y = s.linear(s.quantized(_layer_norm(s, x, "norm2", width), linear=True), "mlp1", width, 64)
     y = s.node("Gelu", [y], "gelu")
     x = s.node("Add", [x, s.linear(s.quantized(y, linear=True), "mlp2", 64, width)], "residual2")
-    pooled = s.node("ReduceMean", [x, s.constant("tokens_axis", np.int64([1]))], "mean_tokens", {"keepdims": 0})
+    pooled = s.node("ReduceMean", [x, s.constant("tokens_axis", np.array([1]))], "mean_tokens", {"keepdims": 0})
     return [s.gemm(s.quantized(pooled, linear=True), "classifier", width, 10)]
 
 

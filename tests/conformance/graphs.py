@@ -64,7 +64,9 @@ class Sketch:
         """uint8 NHWC to normalised float NCHW: cast first, then layout, mean, scale."""
         x = self.node("Cast", ["image"], "cast", {"to": TensorProto.FLOAT})
         x = self.node("Transpose", [x], "to_nchw", {"perm": [0, 3, 1, 2]})
-        x = self.node("Sub", [x, self.constant("mean", np.float32([120, 110, 100]).reshape(1, 3, 1, 1))], "centred")
+        x = self.node(
+            "Sub", [x, self.constant("mean", np.array([120, 110, 100], np.float32).reshape(1, 3, 1, 1))], "centred"
+        )
         return self.node("Mul", [x, self.constant("scale", np.float32(1 / 60))], "scaled")
 
     def quantized(self, x: str, *, tied: Sequence[str] = (), linear: bool = False) -> str:

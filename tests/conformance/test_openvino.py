@@ -114,7 +114,7 @@ def test_a_signed_int8_concat_is_why_symmetric_graphs_stay_away_from_openvino() 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precisions_agree_where_the_device_computes_in_them(precision: Literal["bf16", "fp16"]) -> None:
     hints = {"device": "CPU", "inference_precision": {"bf16": "bf16", "fp16": "f16"}}
-    bound = {precision: TOLERANCES[precision]}
+    bound: dict[str, float] = {precision: TOLERANCES[precision]}
     target = replace(load_target("x86-cpu"), precisions=(precision,), golden_rel_l2=bound, engine=hints)
     backend = OpenVinoBackend()
     if backend.precisions_here(target) == ():
