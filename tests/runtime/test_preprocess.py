@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from edgekit.errors import ConfigError, UserError
 from edgekit.runtime.preprocess import resize_frame, resize_geometry
 from edgekit.runtime.tasks.base import ImageInput
+from tests.runtime.test_resample import pillow_resized
 
 side = st.integers(1, 400)
 
@@ -34,7 +34,7 @@ def torchvision_crop(frame: np.ndarray, resize: int, size: int) -> np.ndarray:
     short, long = (w, h) if w <= h else (h, w)
     new_short, new_long = resize, int(resize * long / short)
     new_w, new_h = (new_short, new_long) if w <= h else (new_long, new_short)
-    resized = np.asarray(Image.fromarray(frame).resize((new_w, new_h), Image.Resampling.BILINEAR))
+    resized = pillow_resized(frame, (new_h, new_w), "bilinear")
     top, left = round((new_h - size) / 2.0), round((new_w - size) / 2.0)
     return resized[top : top + size, left : left + size]
 
