@@ -56,7 +56,9 @@ def disagreement(
                 return worst, f"output {index} differs in {int((a != b).sum())} of {a.numel()} values"
             continue
         finite = a.isfinite()
-        if not torch.equal(finite, b.isfinite()):
+        if not torch.equal(finite, b.isfinite()) or not torch.equal(
+            a[~finite].nan_to_num(0.0), b[~finite].nan_to_num(0.0)
+        ):
             return worst, f"output {index} is infinite or NaN in other places"
         a, b = a[finite].double(), b[finite].double()
         distance = float((a - b).norm() / a.norm().clamp_min(1e-12)) if a.numel() else 0.0

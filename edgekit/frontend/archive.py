@@ -15,7 +15,6 @@ import io
 import json
 import pickle
 import re
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -233,8 +232,7 @@ def _as_json(check: Callable[..., tuple[dict[str, Any], bool]], content: bytes, 
 def _clean_pickle(content: bytes, where: str) -> bytes:
     """Loads a pickled record with ``weights_only=True`` and pickles the result anew."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         names = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
@@ -243,7 +241,7 @@ def _clean_pickle(content: bytes, where: str) -> bytes:
             f"{where}: refused: holds pickled objects{what}, and torch.export.load would run what they say",
             hint="export again with tensors only as inputs, parameters and constants",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # on damaged data torch's unpickler raises whatever its parts do, up to struct.error
         raise ModelError(f"{where}: damaged record: {short_reason(error)}", hint=_UNTRUSTED) from error
     _only_tensors(value, where)
     buffer = io.BytesIO()

@@ -17,6 +17,7 @@ from torch import nn
 
 from edgekit.errors import ModelError
 from edgekit.frontend.architecture import import_root
+from edgekit.frontend.reason import quiet
 from edgekit.program import Skipped
 
 __all__ = ["Weights", "find_weights", "fit_weights", "read_checkpoint"]
@@ -69,12 +70,12 @@ def read_checkpoint(path: Path, *, allow_pickle: bool, arch_path: Path | None) -
         ModelError: The file needs ``allow_pickle``, or is damaged, or names classes that cannot be imported.
     """
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with quiet(), torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not allow_pickle:
             raise _refused(path, error) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # on damaged data torch's unpickler raises whatever its parts do, up to struct.error
         raise ModelError(
             f"{path}: damaged checkpoint: {_first_line(error)}", hint="copy or save the file again"
         ) from error

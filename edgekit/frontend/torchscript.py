@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.export import Dim, ExportedProgram
 
 from edgekit.errors import ModelError
+from edgekit.frontend.agreement import random_like
 from edgekit.frontend.interface import flat_graph
 from edgekit.frontend.reason import quiet, short_reason
 
@@ -23,7 +26,7 @@ __all__ = ["convert_script", "load_script"]
 
 # How TorchScript's printed code calls what can touch files, and operators or classes from outside torch.
 _SUSPECT = re.compile(
-    r"\b(torch\.save|torch\.from_file|ops\.(?!prim\b|aten\b|prims\b)\w+|__torch__\.torch\.classes\.\w+)"
+    r"\b((?:torch|ops\.aten)\.(?:save|from_file)|ops\.(?!prim\b|aten\b|prims\b)\w+|__torch__\.torch\.classes\.\w+)"
 )
 _RE_EXPORT = (
     "export the Python model that it was made from instead: "
@@ -68,14 +71,29 @@ def convert_script(path: Path, module: torch.jit.ScriptModule, inputs: tuple[tor
     # Private, but torch.export's own error message sends users there.
     from torch._export.converter import TS2EPConverter
 
-    try:
+    class Converter(TS2EPConverter):
+        """Declares the batch alone dynamic; the original also does so for height and width, and then often fails."""
+
+        def __init__(self, args: tuple[torch.Tensor, ...], shapes: tuple[dict[int, Any], ...] | None) -> None:
+            super().__init__(module, args)
+            self.shapes = shapes
+
+        def retrace_as_exported_program(self, gm: fx.GraphModule, name_to_constant: dict[str, Any]) -> ExportedProgram:
+            return torch.export.export(gm, self.sample_args, dynamic_shapes=self.shapes, strict=False)
+
+    def converted(args: tuple[torch.Tensor, ...], shapes: tuple[dict[int, Any], ...] | None) -> fx.GraphModule:
         with quiet(), torch.no_grad():
-            exported = TS2EPConverter(module, inputs).convert()
-            graph, _ = flat_graph(exported, single_input=None)
-    except Exception as error:  # the converter raises anything for what it does not know
-        raise ModelError(
-            f"{path}: torch cannot convert this TorchScript: {short_reason(error)}", hint=_RE_EXPORT
-        ) from error
+            return flat_graph(Converter(args, shapes).convert(), single_input=None)[0]
+
+    try:
+        graph = converted(random_like(inputs, 2, seed=0), tuple({0: Dim.DYNAMIC} for _ in inputs))
+    except Exception:  # noqa: BLE001 - the converter raises anything; a graph for one batch is the next best
+        try:
+            graph = converted(inputs, None)
+        except Exception as error:
+            raise ModelError(
+                f"{path}: torch cannot convert this TorchScript: {short_reason(error)}", hint=_RE_EXPORT
+            ) from error
     # The converter makes buffers of parameters.
     for name, _ in module.named_parameters():
         owner_name, _, attribute = name.rpartition(".")
