@@ -43,8 +43,10 @@ def drawable(frame: Frame) -> Frame:
     return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def caption(picture: Frame, lines: Sequence[str]) -> None:
-    """Writes lines of text into the top left corner, white on a darkened band, in place.
+def caption(picture: Frame, lines: Sequence[str]) -> Frame:
+    """Writes lines of text into the top left corner, white on a darkened band.
+
+    Where the band would hide more than a quarter of the picture, it goes above the picture instead.
 
     Text that would not fit the width is made smaller, then cut. Characters outside ASCII become question marks, since
     OpenCV's built-in fonts lack them.
@@ -52,6 +54,9 @@ def caption(picture: Frame, lines: Sequence[str]) -> None:
     Args:
         picture: uint8 (H, W, 3) BGR from :func:`drawable`.
         lines: The text, top first; those that do not fit the height are left out.
+
+    Returns:
+        uint8 (H, W, 3) BGR, or (H + band, W, 3).
     """
     height, width = picture.shape[:2]
     scale = min(max(_MIN_FONT_SCALE, height / 720), 2.0)
@@ -66,11 +71,16 @@ def caption(picture: Frame, lines: Sequence[str]) -> None:
     (_, above), below = cv2.getTextSize("Hg", _FONT, scale, thickness)
     step = above + below + margin
     texts = [_cut(text, room, scale, thickness) for text in texts[: max(1, (height - margin) // step)]]
-    band = picture[: min(height, margin + step * len(texts))]
-    band[...] = band // 3
+    band_height = min(height, margin + step * len(texts))
+    if band_height > height / 4:
+        written = np.concatenate([np.zeros((band_height, width, 3), dtype=np.uint8), picture])
+    else:
+        written = picture.copy()
+        written[:band_height] //= 3
     for index, text in enumerate(texts):
         origin = (margin, margin + above + step * index)
-        cv2.putText(picture, text, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+        cv2.putText(written, text, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    return written
 
 
 def _text_width(text: str, scale: float, thickness: int) -> int:

@@ -93,17 +93,17 @@ class ClassificationResult:
         }
 
     def draw(self, frame: Frame) -> Frame:
-        """Returns a copy of the frame with the best labels written on it, enlarged where it is too small for text.
+        """Returns a copy of the frame with the best labels written on it or, on a small one, above it.
+
+        A frame too small for text is enlarged.
 
         Args:
             frame: uint8 (H, W, 3) BGR, or (H, W) gray.
 
         Returns:
-            uint8 (H * k, W * k, 3) BGR.
+            uint8 (H * k, W * k, 3) BGR, or a few rows more.
         """
-        picture = drawable(frame)
-        caption(picture, [f"{score:.3f} {label}" for label, score in self.top()])
-        return picture
+        return caption(drawable(frame), [f"{score:.3f} {label}" for label, score in self.top()])
 
 
 class Classification:
