@@ -90,3 +90,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     data = ["--data", str(made.data), "--precision", "int8", "--no-timing", "--threads", "1"]
     assert main(["compile", *made.source, *data, "-o", str(made.bundle)]) == 0
     return made
+
+
+@pytest.fixture(autouse=True)
+def unwrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No width is asked for, so tables wrap nothing; pytest-xdist asks for 80 columns in its workers."""
+    monkeypatch.delenv("COLUMNS", raising=False)
