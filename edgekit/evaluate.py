@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.data import Dataset, iterate
+from edgekit.data import Dataset, Sample, iterate
 from edgekit.errors import DataError, StageError
-from edgekit.progress import Progress, SilentProgress
+from edgekit.progress import Progress, ProgressTask, SilentProgress
 from edgekit.runtime.preprocess import resize_frame
 from edgekit.runtime.tasks import get_runtime_task
 from edgekit.runtime.tasks.base import Spec
 from edgekit.tasks import MetricReport, get_task
 
-__all__ = ["Infer", "evaluate"]
+__all__ = ["Answer", "Infer", "ReadImage", "evaluate", "score"]
 
 Infer = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 """Feeds to outputs, both with a batch dimension of 1: ``session.infer``, or a program behind the same signature."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadImage:
+    """One image, read and resized.
+
+    Attributes:
+        sample: Where it is from, and its label.
+        pixels: (H, W, C) at the model's size, in the spec's pixel type.
+        frame_shape: Shape of the frame before the resize.
+    """
+
+    sample: Sample
+    pixels: npt.NDArray[Any]
+    frame_shape: tuple[int, ...]
+
+
+Answer = tuple[ReadImage, Mapping[str, npt.NDArray[Any]]]
+"""An image with the model's outputs for it, which have a batch dimension of 1."""
 
 
 def evaluate(infer: Infer, spec: Spec, dataset: Dataset, *, progress: Progress | None = None) -> MetricReport:
@@ -46,17 +65,38 @@ def evaluate(infer: Infer, spec: Spec, dataset: Dataset, *, progress: Progress |
             "the data set has no labels, so nothing can be scored",
             hint="give a folder with one folder of images per class, named like the task's labels",
         )
-    metric = get_task(spec.task).metric(spec)
-    runtime_task = get_runtime_task(spec.task)
     frames = iterate(dataset, spec.input)
     shown = SilentProgress() if progress is None else progress
-    with shown.task("evaluating", len(dataset)) as task:
+
+    def answers(bar: ProgressTask) -> Iterator[Answer]:
         for sample, frame in frames:
-            outputs = infer({"image": resize_frame(frame, spec.input)[np.newaxis]})
-            single = {name: _unbatched(name, output) for name, output in outputs.items()}
-            metric.update(runtime_task.decode(single, spec, frame.shape), sample)
-            task.advance()
-    return replace(metric.value(), skipped=tuple(image.reason for image in frames.skipped))
+            pixels = resize_frame(frame, spec.input)
+            image = ReadImage(sample=sample, pixels=pixels, frame_shape=frame.shape)
+            yield image, infer({"image": pixels[np.newaxis]})
+            bar.advance()
+
+    with shown.task("evaluating", len(dataset)) as bar:
+        report = score(spec, answers(bar))
+    return replace(report, skipped=tuple(image.reason for image in frames.skipped))
+
+
+def score(spec: Spec, answers: Iterable[Answer]) -> MetricReport:
+    """Scores a model's outputs by the task's metric.
+
+    Args:
+        spec: The task spec.
+        answers: Labelled images with the outputs for them, taken one by one.
+
+    Raises:
+        DataError: There is no image, or one without a label.
+        StageError: An output without a batch dimension of 1.
+    """
+    metric = get_task(spec.task).metric(spec)
+    runtime_task = get_runtime_task(spec.task)
+    for image, outputs in answers:
+        single = {name: _unbatched(name, output) for name, output in outputs.items()}
+        metric.update(runtime_task.decode(single, spec, image.frame_shape), image.sample)
+    return metric.value()
 
 
 def _unbatched(name: str, output: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "Figure",
     "Peak",
     "Portable",
+    "Precision",
     "QuantizeRules",
     "Requires",
     "Target",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
 from edgekit.compiler.flow import compile_program
 from edgekit.compiler.inputs import gather
-from edgekit.compiler.options import CompileOptions
+from edgekit.compiler.options import Choice, CompileOptions
 from edgekit.compiler.report import CompileReport
 from edgekit.frontend import load_program
 from edgekit.progress import Progress, SilentProgress
@@ -23,7 +22,7 @@ __all__ = ["compile"]
 def compile(
     model: str | Path | nn.Module,
     *,
-    target: str | Sequence[str] = (),
+    target: str | Path | Sequence[str | Path] = (),
     task: str | Path | Spec | None = None,
     data: str | Path | None = None,
     eval_data: str | Path | None = None,
@@ -31,7 +30,7 @@ def compile(
     recipe: str = "default",
     samples: int | None = None,
     seed: int | None = None,
-    precision: Literal["auto", "int8", "fp16", "bf16", "fp32"] = "auto",
+    precision: Choice = "auto",
     max_drop: float = 1.0,
     max_eval: int = 2000,
     dynamic_batch: bool = False,
@@ -77,7 +76,7 @@ def compile(
         ... # doctest: +SKIP
     """
     options = CompileOptions(
-        targets=(target,) if isinstance(target, str) and target else tuple(target),
+        targets=(target,) if isinstance(target, (str, Path)) else tuple(target),
         output=None if output is None else Path(output),
         task=Path(task) if isinstance(task, str) else task,
         data=None if data is None else Path(data),

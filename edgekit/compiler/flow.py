@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from edgekit.backends.base import Backend
-from edgekit.compiler.candidates import Candidate, Failure, build_candidate, precisions_for
+from edgekit.compiler.candidates import Candidate, Failure, build_candidate
+from edgekit.compiler.derived import Derived
 from edgekit.compiler.gates import accuracy_gate, accuracy_of, golden_gate, speed_gate
-from edgekit.compiler.images import batches_of, evaluate_program, golden_inputs, prepared
-from edgekit.compiler.inputs import Inputs
+from edgekit.compiler.golden import golden_from, golden_inputs
+from edgekit.compiler.images import Images
+from edgekit.compiler.inputs import Inputs, Job, check_output
 from edgekit.compiler.options import CompileOptions
 from edgekit.compiler.packing import Packed, pack
 from edgekit.compiler.placement import Placement, place
-from edgekit.compiler.records import CandidateReport, TargetReport
+from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.report import CompileReport
-from edgekit.compiler.selection import select
-from edgekit.errors import GateFailed, InternalError
+from edgekit.compiler.selection import Selection, select
+from edgekit.compiler.warn import data_warnings, target_warnings
+from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, StageError
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
 from edgekit.passes.quantize import Quantize
 from edgekit.program import Program, Record
 from edgekit.progress import Progress
 from edgekit.runtime.machine import describe_machine
-from edgekit.targets import QuantizeRules, Target
-from edgekit.tasks import MetricReport
+from edgekit.runtime.session import Session
+from edgekit.runtime.tasks import get_runtime_task
+from edgekit.runtime.tasks.base import Spec
+from edgekit.targets import QuantizeRules
 
 __all__ = ["compile_program"]
 
@@ -48,10 +52,51 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
     Raises:
         GateFailed: No candidate of a target passed its gates, or the forced one did not.
         StageError: The forced candidate could not be built, or none could.
-        UserError: The program does not fit the task spec.
+        UserError: The program does not fit the task spec, or too many images cannot be read.
     """
-    flow = _Flow(inputs=inputs, options=options, context=PassContext(progress=progress))
-    return flow.run(program)
+    _check_batch(program)
+    output = options.output if options.output is not None else Path(f"{program.name}.edge")
+    check_output(output)
+    context = PassContext(progress=progress)
+    passes: list[Pass] = [FoldBatchNorm()]
+    if inputs.spec is not None:
+        passes.append(FoldPreprocessing())
+    floating = run_passes(program, passes, context)
+    calibration, evaluation = (
+        None if dataset is None or inputs.spec is None else Images(dataset, inputs.spec)
+        for dataset in (inputs.calibration, inputs.evaluation)
+    )
+    if options.golden_from_data and calibration is not None:
+        golden = golden_from(calibration, floating, count=options.golden)
+    else:
+        golden = golden_inputs(floating, count=options.golden, seed=inputs.recipe.seed)
+    derived = Derived(
+        floating=floating,
+        golden=golden,
+        evaluation=evaluation,
+        dynamic_batch=options.dynamic_batch,
+        context=context,
+    )
+    if inputs.spec is not None:
+        _check_decodes(derived, inputs.spec)
+    flow = _Flow(inputs=inputs, options=options, context=context, calibration=calibration, derived=derived)
+    return flow.run(output)
+
+
+def _check_batch(program: Program) -> None:
+    fixed = {spec.shape[0] if spec.shape else 0 for spec in program.inputs} - {None, 1}
+    if fixed:
+        shapes = ", ".join(f"'{spec.name}' {spec.shape}" for spec in program.inputs)
+        raise ModelError(
+            f"'{program.name}' takes only inputs of {shapes}: expected a first dimension that may be 1, the batch",
+            hint="export it for a batch of 1, or for any: dynamic_shapes={0: torch.export.Dim('batch')}",
+        )
+
+
+def _check_decodes(derived: Derived, spec: Spec) -> None:
+    """The task must be able to read the outputs: a wrong list of labels shows here, with or without images."""
+    outputs = {name: array[0] for name, array in derived.answers(derived.floating).items()}
+    get_runtime_task(spec.task).decode(outputs, spec, (*spec.input.size, spec.input.channels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,193 +104,182 @@ class _Flow:
     inputs: Inputs
     options: CompileOptions
     context: PassContext
+    calibration: Images | None
+    derived: Derived
 
-    def run(self, program: Program) -> CompileReport:
-        inputs, options = self.inputs, self.options
-        passes: list[Pass] = [FoldBatchNorm()]
-        if inputs.spec is not None:
-            passes.append(FoldPreprocessing())
-        floating = run_passes(program, passes, self.context)
-        golden = self._golden(floating)
-        reference = self._reference(floating)
+    def run(self, output: Path) -> CompileReport:
+        # Before the long work, so that unreadable images show in seconds.
+        reference = self.derived.reference
         quantized: dict[QuantizeRules, Program] = {}
         packed: list[Packed] = []
         reports: list[TargetReport] = []
-        for target, backend in inputs.targets:
-            precisions = precisions_for(target, backend, options, has_data=inputs.calibration is not None)
-            if "int8" in precisions and target.quantize not in quantized:
-                quantized[target.quantize] = self._quantize(floating, target.quantize)
-            report, kept = self._target(
-                target, backend, precisions, floating, quantized.get(target.quantize), golden, reference
-            )
-            reports.append(report)
-            packed += [Packed(target=target, candidate=item, latency=report.latency) for item in kept]
-        history = {"float": floating.history}
-        for number, (rules, item) in enumerate(quantized.items()):
-            names = [target.name for target, _ in inputs.targets if target.quantize == rules]
-            history[f"int8 {number + 1}: {', '.join(names)}"] = item.history[len(floating.history) :]
-        return self._write(floating, packed, reports, golden, reference, history)
-
-    def _golden(self, floating: Program) -> dict[str, Array]:
-        if not self.options.golden_from_data:
-            return golden_inputs(floating, count=self.options.golden, seed=self.inputs.recipe.seed)
-        if self.inputs.calibration is None or self.inputs.spec is None:
-            raise InternalError("golden inputs from data were asked for without data")
-        images = [
-            image
-            for _, image in zip(
-                range(self.options.golden), prepared(self.inputs.calibration, self.inputs.spec), strict=False
-            )
-        ]
-        return {floating.inputs[0].name: np.stack(images)}
-
-    def _reference(self, floating: Program) -> MetricReport | None:
-        if self.inputs.evaluation is None or self.inputs.spec is None:
-            return None
-        return evaluate_program(
-            floating, self.inputs.spec, self.inputs.evaluation, label="evaluating float", progress=self.context.progress
-        )
-
-    def _quantize(self, floating: Program, rules: QuantizeRules) -> Program:
-        calibration, spec, recipe = self.inputs.calibration, self.inputs.spec, self.inputs.recipe
-        if calibration is None or spec is None:
-            raise InternalError("quantization was asked for without data")
-        size = recipe.batch_size if floating.dynamic_batch else 1
-        quantize = Quantize(
-            rules=rules, recipe=recipe, batches=batches_of(calibration, spec, size=size), count=len(calibration)
-        )
-        return run_passes(floating, [quantize], self.context)
-
-    def _target(
-        self,
-        target: Target,
-        backend: Backend,
-        precisions: tuple[str, ...],
-        floating: Program,
-        quantized: Program | None,
-        golden: Mapping[str, Array],
-        reference: MetricReport | None,
-    ) -> tuple[TargetReport, list[Candidate]]:
-        placement = place(target, backend)
-        outcomes = [
-            build_candidate(
-                precision,
-                target=target,
-                backend=backend,
-                floating=floating,
-                quantized=quantized,
-                golden=golden,
-                dynamic_batch=self.options.dynamic_batch,
-                context=self.context,
-            )
-            for precision in precisions
-        ]
-        failures = [item for item in outcomes if isinstance(item, Failure)]
-        if len(failures) == len(outcomes):
-            raise failures[0].error
-        candidates = [item for item in outcomes if isinstance(item, Candidate)]
-        timed = placement.timed and self.options.timing
-        with ExitStack() as stack:
-            candidates = self._gated(stack, candidates, backend, placement, golden, reference, timed=timed)
-        choice = select(candidates, target=target, timed=timed, forced=self.options.precision != "auto")
-        if not choice.shipped:
-            lines = [f"{item.precision}: {item.report.reason}" for item in candidates]
-            lines += [f"{item.report.precision}: {item.report.reason}" for item in failures]
-            raise GateFailed(
-                f"target '{target.name}': no candidate passed its gates\n  " + "\n  ".join(lines),
-                hint="allow a larger drop (--max-drop), give more or better calibration images, or another precision",
-            )
-        by_precision: dict[str, CandidateReport] = {item.report.precision: item.report for item in failures}
-        by_precision.update({item.precision: item.report for item in choice.candidates})
-        report = TargetReport(
-            target=target.name,
-            title=target.title,
-            shipped=tuple(item.precision for item in choice.shipped),
-            why=choice.why if timed else f"{choice.why}; latency unverified: {placement.reason or 'timing is off'}",
-            latency="measured" if timed else "unverified",
-            verified_on=placement.verified_on,
-            candidates=tuple(by_precision[precision] for precision in precisions),
-        )
-        return report, list(choice.shipped)
-
-    def _gated(
-        self,
-        stack: ExitStack,
-        candidates: list[Candidate],
-        backend: Backend,
-        placement: Placement,
-        golden: Mapping[str, Array],
-        reference: MetricReport | None,
-        *,
-        timed: bool,
-    ) -> list[Candidate]:
-        progress = self.context.progress
-        sessions = {}
-        if placement.opens:
-            for position, item in enumerate(candidates):
-                if item.engine is None:
-                    continue
-                engine = placement.opened_as(item.engine)
-                session = stack.enter_context(backend.open(engine, threads=self.options.threads))
-                sessions[item.precision] = session
-                candidates[position] = golden_gate(item, session, golden)
-        if reference is not None:
-            assert self.inputs.spec is not None
-            assert self.inputs.evaluation is not None
-            for position, item in enumerate(candidates):
-                if item.report.status == "passed":
-                    candidates[position] = accuracy_gate(
-                        item,
-                        sessions.get(item.precision),
-                        spec=self.inputs.spec,
-                        dataset=self.inputs.evaluation,
-                        reference=reference,
-                        max_drop=self.options.max_drop,
-                        placement=placement,
-                        progress=progress,
-                    )
-        if timed:
-            feeds = {name: array[:1] for name, array in golden.items()}
-            candidates = speed_gate(candidates, sessions, feeds, seed=self.inputs.recipe.seed, progress=progress)
-        return candidates
-
-    def _write(
-        self,
-        floating: Program,
-        packed: list[Packed],
-        targets: list[TargetReport],
-        golden: Mapping[str, Array],
-        reference: MetricReport | None,
-        history: Mapping[str, tuple[Record, ...]],
-    ) -> CompileReport:
-        output = self.options.output if self.options.output is not None else Path(f"{floating.name}.edge")
-        warnings = [*self.inputs.warnings]
-        for item in targets:
-            warnings += [
-                f"{item.target}: {candidate.precision} was {candidate.status}: {candidate.reason}"
-                for candidate in item.candidates
-                if candidate.status in ("rejected", "failed")
-            ]
-            warnings += [
-                f"{item.target}: {finding}"
-                for candidate in item.candidates
-                if candidate.status == "shipped"
-                for finding in candidate.findings
-            ]
+        for job in self.inputs.jobs:
+            rules = job.target.quantize
+            if "int8" in job.precisions and rules not in quantized:
+                quantized[rules] = self._quantize(rules)
+            outcome, shipped = self._target(job, quantized.get(rules))
+            reports.append(outcome)
+            packed += [Packed(target=job.target, candidate=item, latency=outcome.latency) for item in shipped]
+        data = self._data()
         report = CompileReport(
-            name=floating.name,
+            name=self.derived.floating.name,
             output=output,
             content_digest="",
             bundle_bytes=0,
             float_accuracy=None if reference is None else accuracy_of(reference, None, simulated=True),
-            targets=tuple(targets),
-            data=self.inputs.data,
-            history=history,
-            warnings=tuple(warnings),
+            targets=tuple(reports),
+            data=data,
+            history=self._history(quantized, packed),
+            warnings=(
+                *self.inputs.warnings,
+                *data_warnings(data),
+                *(line for target in reports for line in target_warnings(target, accuracy_known=reference is not None)),
+            ),
             machine=describe_machine(),
         )
-        source: Literal["user", "synthetic"] = "user" if self.options.golden_from_data else "synthetic"
         manifest = pack(
-            output, floating, packed, golden, golden_source=source, spec=self.inputs.spec, report=report.to_dict()
+            output,
+            self.derived.floating,
+            packed,
+            self.derived.golden,
+            golden_source="user" if self.options.golden_from_data else "synthetic",
+            spec=self.inputs.spec,
+            report=report.to_stored(),
         )
         return replace(report, content_digest=manifest.content_digest, bundle_bytes=output.stat().st_size)
+
+    def _quantize(self, rules: QuantizeRules) -> Program:
+        images, recipe = self.calibration, self.inputs.recipe
+        if images is None:
+            raise InternalError("quantization was asked for without data")
+        floating = self.derived.floating
+        size = recipe.batch_size if floating.dynamic_batch else 1
+        quantize = Quantize(rules=rules, recipe=recipe, batches=lambda: images.batches(size), count=len(images))
+        return run_passes(floating, [quantize], self.context)
+
+    def _target(self, job: Job, quantized: Program | None) -> tuple[TargetReport, tuple[Candidate, ...]]:
+        target = job.target
+        placement = place(target, job.backend)
+        candidates, failures = self._built(job, quantized)
+        timed = placement.timed and self.options.timing
+        with ExitStack() as stack:
+            candidates, sessions = self._opened(stack, candidates, job.backend, placement)
+            candidates = [self._checked(item, sessions.get(item.precision), placement) for item in candidates]
+            if timed:
+                feeds = {name: array[:1] for name, array in self.derived.golden.items()}
+                seed, progress = self.inputs.recipe.seed, self.context.progress
+                candidates = speed_gate(candidates, sessions, feeds, seed=seed, progress=progress)
+        choice = select(candidates, target=target, timed=timed, forced=self.options.precision != "auto")
+        by_precision = {item.precision: item for item in (*failures, *(item.report for item in choice.candidates))}
+        if not choice.shipped:
+            raise _nothing_passed(target.name, [by_precision[precision] for precision in job.precisions])
+        report = TargetReport(
+            target=target.name,
+            title=target.title,
+            shipped=tuple(item.precision for item in choice.shipped),
+            why=_why(choice, placement, timed=timed),
+            latency="measured" if timed else "unverified",
+            verified_on=placement.verified_on,
+            candidates=tuple(by_precision[precision] for precision in job.precisions),
+        )
+        return report, choice.shipped
+
+    def _built(self, job: Job, quantized: Program | None) -> tuple[list[Candidate], list[CandidateReport]]:
+        outcomes: list[Candidate | Failure] = []
+        with self.context.progress.task(f"building for {job.target.name}", len(job.precisions)) as bar:
+            for precision in job.precisions:
+                outcomes.append(
+                    build_candidate(
+                        precision, target=job.target, backend=job.backend, quantized=quantized, derived=self.derived
+                    )
+                )
+                bar.advance()
+        failures = [item for item in outcomes if isinstance(item, Failure)]
+        if len(failures) == len(outcomes):
+            raise _nothing_built(job.target.name, failures)
+        return [item for item in outcomes if isinstance(item, Candidate)], [item.report for item in failures]
+
+    def _opened(
+        self, stack: ExitStack, candidates: list[Candidate], backend: Backend, placement: Placement
+    ) -> tuple[list[Candidate], dict[str, Session]]:
+        """Opens what can be opened here; an engine that does not open is a failed candidate."""
+        sessions: dict[str, Session] = {}
+        result = []
+        with self.context.progress.task("opening engines", len(candidates)) as bar:
+            for item in candidates:
+                if item.engine is not None and placement.opens(item.precision):
+                    try:
+                        session = backend.open(placement.opened_as(item.engine), threads=self.options.threads)
+                        sessions[item.precision] = stack.enter_context(session)
+                    except InternalError:
+                        raise
+                    except EdgekitError as error:
+                        reason = f"the engine does not open: {error.message}"
+                        item = replace(item, report=replace(item.report, status="failed", reason=reason))
+                result.append(item)
+                bar.advance()
+        return result, sessions
+
+    def _checked(self, candidate: Candidate, session: Session | None, placement: Placement) -> Candidate:
+        if session is not None:
+            candidate = golden_gate(candidate, session, self.derived.golden)
+        if candidate.report.status != "passed":
+            return candidate
+        return accuracy_gate(
+            candidate,
+            session,
+            self.derived,
+            max_drop=self.options.max_drop,
+            simulated=placement.verified_on != "this device",
+            progress=self.context.progress,
+        )
+
+    def _data(self) -> DataReport:
+        """The images as they were used: those that could not be read are known only now."""
+        data = self.inputs.data
+        calibration, evaluation = (
+            () if images is None else images.skipped for images in (self.calibration, self.derived.evaluation)
+        )
+        return replace(
+            data,
+            calibration=data.calibration - len(calibration),
+            evaluation=data.evaluation - len(evaluation),
+            skipped=tuple(image.brief for image in (*calibration, *evaluation)),
+        )
+
+    def _history(self, quantized: dict[QuantizeRules, Program], packed: list[Packed]) -> dict[str, tuple[Record, ...]]:
+        """What every stage did: to the float program, and from there to each scheme."""
+        floating = self.derived.floating
+        history = {"float": floating.history}
+        for number, (rules, program) in enumerate(quantized.items()):
+            names = [job.target.name for job in self.inputs.jobs if job.target.quantize == rules]
+            history[f"int8 {number + 1}: {', '.join(names)}"] = program.history[len(floating.history) :]
+        half = [
+            item for item in packed if item.candidate.program is not floating and item.candidate.precision == "fp16"
+        ]
+        if half:
+            names = [item.target.name for item in half]
+            history[f"fp16: {', '.join(names)}"] = half[0].candidate.program.history[len(floating.history) :]
+        return history
+
+
+def _why(choice: Selection, placement: Placement, *, timed: bool) -> str:
+    if timed:
+        return choice.why
+    return f"{choice.why}; latency unverified: {placement.reason if placement.reason else 'timing is off'}"
+
+
+def _nothing_built(target: str, failures: list[Failure]) -> EdgekitError:
+    reasons = {item.report.reason for item in failures}
+    if len(reasons) == 1:
+        return failures[0].error
+    lines = [f"{item.report.precision}: {item.report.reason}" for item in failures]
+    return StageError(f"target '{target}': no candidate could be built\n  " + "\n  ".join(lines))
+
+
+def _nothing_passed(target: str, candidates: list[CandidateReport]) -> GateFailed:
+    lines = [f"{item.precision}: {item.reason}" for item in candidates]
+    return GateFailed(
+        f"target '{target}': no candidate passed its gates\n  " + "\n  ".join(lines),
+        hint="allow a larger drop (--max-drop), give more or better calibration images, or another precision",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,15 +12,14 @@ import numpy as np
 from edgekit.bench.interleave import interleave
 from edgekit.bench.statistics import Interval, median_ratio_interval, paired_interval
 from edgekit.compiler.candidates import Candidate
-from edgekit.compiler.images import evaluate_program
-from edgekit.compiler.placement import Placement
+from edgekit.compiler.derived import Derived
+from edgekit.compiler.images import engine_answers
 from edgekit.compiler.records import Accuracy, Latency
-from edgekit.data import Dataset
-from edgekit.evaluate import evaluate
+from edgekit.errors import StageError
+from edgekit.evaluate import score
 from edgekit.progress import Progress
 from edgekit.runtime.golden import check_golden, golden_errors
 from edgekit.runtime.session import Session
-from edgekit.runtime.tasks.base import Spec
 from edgekit.tasks import MetricReport
 
 __all__ = ["accuracy_gate", "accuracy_of", "golden_gate", "speed_gate"]
@@ -32,11 +32,15 @@ _SHOWN = 5
 
 def golden_gate(candidate: Candidate, session: Session, inputs: Mapping[str, Array]) -> Candidate:
     """The engine must answer as the program does on the golden inputs; also notes what each layer ran as."""
-    errors = golden_errors(session.infer, inputs, candidate.golden)
     layers = session.layers()
+    try:
+        errors = golden_errors(session.infer, inputs, candidate.golden)
+    except StageError as error:
+        report = replace(candidate.report, status="rejected", reason=f"the engine disagrees: {error.message}")
+        return replace(candidate, report=replace(report, layers=layers))
     report = replace(
         candidate.report,
-        golden=errors,
+        golden={name: error if math.isfinite(error) else None for name, error in errors.items()},
         golden_limit=candidate.golden_limit,
         layers=layers,
         findings=_findings(
@@ -82,27 +86,47 @@ def accuracy_of(report: MetricReport, reference: MetricReport | None, *, simulat
 def accuracy_gate(
     candidate: Candidate,
     session: Session | None,
+    derived: Derived,
     *,
-    spec: Spec,
-    dataset: Dataset,
-    reference: MetricReport,
     max_drop: float,
-    placement: Placement,
+    simulated: bool,
     progress: Progress,
 ) -> Candidate:
-    """The metric may drop at most ``max_drop`` points below float; without an engine here, the program stands in."""
+    """The metric may drop at most ``max_drop`` points below float.
+
+    Args:
+        candidate: With the program that it implements.
+        session: Its engine; None where it cannot be opened here, and the program stands in.
+        derived: Holds the float reference's images and the metrics of programs.
+        max_drop: Percentage points.
+        simulated: The engine does not run on its own device.
+        progress: Where progress is shown.
+
+    Returns:
+        The candidate as it was where there are no labelled images.
+    """
+    images, reference = derived.evaluation, derived.reference
+    if images is None or reference is None:
+        return candidate
     label = f"evaluating {candidate.precision}"
     if session is None:
-        measured = evaluate_program(candidate.program, spec, dataset, label=label, progress=progress)
+        measured = derived.metric(candidate.program, label=label)
+        assert measured is not None
     else:
-        measured = evaluate(session.infer, spec, dataset, progress=progress)
-    accuracy = accuracy_of(measured, reference, simulated=placement.verified_on != "this device")
+        try:
+            with progress.task(label, len(images)) as bar:
+                measured = score(images.spec, engine_answers(session.infer, images, bar))
+        except StageError as error:
+            reason = f"the engine's answers cannot be scored: {error.message}"
+            return replace(candidate, report=replace(candidate.report, status="rejected", reason=reason))
+    accuracy = accuracy_of(measured, reference, simulated=simulated or session is None)
     report = replace(candidate.report, accuracy=accuracy)
-    assert accuracy.drop is not None
-    if accuracy.drop.estimate > max_drop:
+    drop = accuracy.drop
+    assert drop is not None
+    if not drop.estimate <= max_drop:
         reason = (
-            f"{accuracy.metric} drops by {accuracy.drop.estimate:.2f} points "
-            f"(95 % interval {accuracy.drop.low:.2f} to {accuracy.drop.high:.2f}), at most {max_drop:.2f} allowed"
+            f"{accuracy.metric} drops by {drop.estimate:.2f} points "
+            f"(95 % interval {drop.low:.2f} to {drop.high:.2f}), at most {max_drop:.2f} allowed"
         )
         report = replace(report, status="rejected", reason=reason)
     return replace(candidate, report=report)

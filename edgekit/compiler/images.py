@@ -1,112 +1,112 @@
-"""Images on their way into programs and engines: calibration batches, golden inputs, and evaluation in batches."""
+"""Images on their way into programs and engines: read once, in batches where a program takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
-from edgekit.data import Dataset, iterate
-from edgekit.evaluate import evaluate
-from edgekit.passes.quantize.calibrate import Batches
+from edgekit.data import BadImage, Dataset, iterate
+from edgekit.evaluate import Answer, Infer, ReadImage
 from edgekit.program import Program
-from edgekit.progress import Progress
+from edgekit.progress import ProgressTask
 from edgekit.runtime.preprocess import resize_frame
 from edgekit.runtime.tasks.base import Spec
-from edgekit.tasks import MetricReport
-from edgekit.tensorspec import TensorSpec
 
-__all__ = ["batches_of", "evaluate_program", "golden_inputs", "golden_outputs", "prepared"]
+__all__ = ["Images", "engine_answers", "program_answers"]
 
 Array = np.ndarray[Any, Any]
-_EVALUATION_BATCH = 32
+_KEEP_BYTES = 256 << 20
+_PROGRAM_BATCH = 32
 
 
-def prepared(dataset: Dataset, spec: Spec) -> Iterator[Array]:
-    """Yields each readable image of a data set as the engine takes it: HWC at the model's size, in the spec's dtype."""
-    for _, frame in iterate(dataset, spec.input):
-        yield resize_frame(frame, spec.input)
+class Images:
+    """The images of a data set at the model's size; several readers of it decode each file once.
 
+    What fits into ``keep_bytes`` stays in memory, so that memory is bounded whatever the number of images; the rest is
+    read again each time.
 
-def batches_of(dataset: Dataset, spec: Spec, *, size: int) -> Batches:
-    """Returns a function that gives a fresh iterator over batches of at most ``size`` images, read when needed."""
-
-    def batches() -> Iterator[tuple[torch.Tensor, ...]]:
-        waiting: list[Array] = []
-        for image in prepared(dataset, spec):
-            waiting.append(image)
-            if len(waiting) == size:
-                yield (torch.from_numpy(np.stack(waiting)),)
-                waiting = []
-        if waiting:
-            yield (torch.from_numpy(np.stack(waiting)),)
-
-    return batches
-
-
-def golden_inputs(program: Program, *, count: int, seed: int) -> dict[str, Array]:
-    """Draws golden inputs: smooth random pictures with some noise for images, normal values for other inputs.
-
-    Smooth, because white noise drives a network into ranges that calibration on pictures never saw.
-
-    Returns:
-        Input name to an array of shape (count, ...).
+    Args:
+        dataset: The images.
+        spec: Says how they are read and resized.
+        keep_bytes: Bound of the memory.
     """
-    generator = np.random.default_rng(seed)
-    return {spec.name: np.stack([_draw(spec, generator) for _ in range(count)]) for spec in program.inputs}
+
+    def __init__(self, dataset: Dataset, spec: Spec, *, keep_bytes: int = _KEEP_BYTES) -> None:
+        self.dataset = dataset
+        self.spec = spec
+        self._keep_bytes = keep_bytes
+        self._kept: list[ReadImage] = []
+        self._skipped: dict[BadImage, None] = {}
+        self._complete = False
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def skipped(self) -> tuple[BadImage, ...]:
+        """The images that could not be read so far."""
+        return tuple(self._skipped)
+
+    def __iter__(self) -> Iterator[ReadImage]:
+        """Yields the readable images in the order of the data set.
+
+        Raises:
+            DataError: Too many images cannot be read.
+        """
+        if self._complete:
+            yield from self._kept
+            return
+        kept: list[ReadImage] = []
+        kept_bytes = 0
+        frames = iterate(self.dataset, self.spec.input)
+        try:
+            for sample, frame in frames:
+                image = ReadImage(sample=sample, pixels=resize_frame(frame, self.spec.input), frame_shape=frame.shape)
+                kept_bytes += image.pixels.nbytes
+                if kept_bytes <= self._keep_bytes:
+                    kept.append(image)
+                yield image
+        finally:
+            self._skipped.update(dict.fromkeys(frames.skipped))
+        if kept_bytes <= self._keep_bytes:
+            self._kept, self._complete = kept, True
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yields the images as batches of at most ``size``: one tensor (N, H, W, C) each, in the spec's pixel type."""
+        for group in _groups(self, size):
+            yield (_stacked(group),)
 
 
-def _draw(spec: TensorSpec, generator: np.random.Generator) -> Array:
-    shape = tuple(1 if size is None else size for size in spec.shape[1:])
-    dtype = np.dtype(spec.dtype)
-    if len(shape) != 3 or shape[2] not in (1, 3):
-        if np.issubdtype(dtype, np.integer):
-            return generator.integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
-        return generator.standard_normal(shape).astype(dtype)
-    height, width, channels = shape
-    coarse = generator.random((max(2, height // 8), max(2, width // 8), channels), dtype=np.float32)
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(shape)
-    picture = np.clip(smooth + 0.03 * generator.standard_normal(shape, dtype=np.float32), 0, 1)
-    top = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 255.0
-    return np.round(picture * top).astype(dtype)
+def engine_answers(infer: Infer, images: Images, bar: ProgressTask) -> Iterator[Answer]:
+    """Runs an engine on every image, one at a time."""
+    for image in images:
+        yield image, infer({"image": image.pixels[np.newaxis]})
+        bar.advance()
 
 
-def golden_outputs(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Runs a program on golden inputs one by one, as an engine of batch 1 does.
-
-    Returns:
-        Output name to an array of shape (count, ...).
-    """
-    count = len(next(iter(inputs.values())))
-    rows: list[tuple[torch.Tensor, ...]] = []
-    for index in range(count):
-        feeds = [torch.from_numpy(inputs[spec.name][index : index + 1]) for spec in program.inputs]
-        rows.append(program.run(*feeds))
-    return {
-        spec.name: np.concatenate([row[position].numpy() for row in rows])
-        for position, spec in enumerate(program.outputs)
-    }
+def program_answers(program: Program, images: Images, bar: ProgressTask) -> Iterator[Answer]:
+    """Runs a folded program on every image, in batches where it takes them."""
+    for group in _groups(images, _PROGRAM_BATCH if program.dynamic_batch else 1):
+        results = program.run(_stacked(group))
+        for index, image in enumerate(group):
+            outputs = zip(program.outputs, results, strict=True)
+            yield image, {item.name: result[index : index + 1].numpy() for item, result in outputs}
+            bar.advance()
 
 
-def evaluate_program(program: Program, spec: Spec, dataset: Dataset, *, label: str, progress: Progress) -> MetricReport:
-    """Measures the task's metric on a folded program, in batches where the program takes them."""
-    outputs = iter(_outputs(program, spec, dataset, label, progress))
-    return evaluate(lambda _: next(outputs), spec, dataset)
+def _groups(images: Images, size: int) -> Iterator[list[ReadImage]]:
+    group: list[ReadImage] = []
+    for image in images:
+        group.append(image)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def _outputs(
-    program: Program, spec: Spec, dataset: Dataset, label: str, progress: Progress
-) -> Iterator[dict[str, Array]]:
-    size = _EVALUATION_BATCH if program.dynamic_batch else 1
-    with progress.task(label, len(dataset)) as bar:
-        for batch in batches_of(dataset, spec, size=size)():
-            results = program.run(*batch)
-            for index in range(len(batch[0])):
-                yield {
-                    item.name: result[index : index + 1].numpy()
-                    for item, result in zip(program.outputs, results, strict=True)
-                }
-                bar.advance(1)
+def _stacked(group: list[ReadImage]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([image.pixels for image in group]))

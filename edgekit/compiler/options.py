@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from edgekit.config import nearest
 from edgekit.errors import ConfigError
 from edgekit.runtime.tasks.base import Spec
 
-__all__ = ["CompileOptions"]
+__all__ = ["Choice", "CompileOptions"]
+
+Choice = Literal["auto", "int8", "fp16", "bf16", "fp32"]
+"""``auto``, or the precision that is forced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,7 @@ class CompileOptions:
         threads: Engine threads for timing and evaluation; None leaves it to the engine.
     """
 
-    targets: tuple[str, ...] = ()
+    targets: tuple[str | Path, ...] = ()
     output: Path | None = None
     task: Path | Spec | None = None
     data: Path | None = None
@@ -45,7 +49,7 @@ class CompileOptions:
     recipe: str = "default"
     samples: int | None = None
     seed: int | None = None
-    precision: Literal["auto", "int8", "fp16", "bf16", "fp32"] = "auto"
+    precision: Choice = "auto"
     max_drop: float = 1.0
     max_eval: int = 2000
     dynamic_batch: bool = False
@@ -55,10 +59,16 @@ class CompileOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_drop < 0:
+        if not self.max_drop >= 0:  # also refuses NaN, which would accept every drop
             raise ConfigError(f"max_drop: expected 0 points or more, got {self.max_drop}")
-        for name in ("max_eval", "golden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("samples", "max_eval", "golden", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {value}")
+        if self.seed is not None and self.seed < 0:
+            raise ConfigError(f"seed: expected 0 or more, got {self.seed}")
+        choices = get_args(Choice)
+        if self.precision not in choices:
+            raise ConfigError(f"unknown precision '{self.precision}'", hint=nearest(self.precision, choices))
         if self.golden_from_data and self.data is None:
             raise ConfigError("golden_from_data needs data", hint="give --data, or leave the golden inputs synthetic")

@@ -61,7 +61,11 @@ class CandidateReport:
             build.
         reason: Why.
         graph_bytes, engine_bytes: Sizes; no engine where the device builds it.
-        golden: Output name to the relative L2 error against the program, and its limit under ``limit``.
+        golden: Output name to the engine's relative L2 error against the program on the golden inputs; None where it is
+            not finite.
+        golden_limit: Its limit; None where no engine was opened.
+        float_distance: Largest relative L2 distance of an output of the program from float's on the golden inputs: what
+            quantization itself changes. None where it is not finite.
         accuracy, latency: None where they could not be had; ``reason`` or the warnings say why.
         layers: Compute layers by executed precision; empty where no engine ran here.
         findings: What ran otherwise than planned.
@@ -73,8 +77,9 @@ class CandidateReport:
     reason: str
     graph_bytes: int = 0
     engine_bytes: int = 0
-    golden: Mapping[str, float] = field(default_factory=dict)
+    golden: Mapping[str, float | None] = field(default_factory=dict)
     golden_limit: float | None = None
+    float_distance: float | None = None
     accuracy: Accuracy | None = None
     latency: Latency | None = None
     layers: tuple[LayerRecord, ...] = ()
@@ -91,7 +96,7 @@ class TargetReport:
     """One target of a compilation.
 
     Attributes:
-        target: Name.
+        target, title: Name, and what people call it.
         shipped: The precisions in the bundle, best first: one where an engine was chosen, several where the device
             chooses.
         why: Why these.
@@ -105,7 +110,7 @@ class TargetReport:
     shipped: tuple[str, ...]
     why: str
     latency: Literal["measured", "unverified"]
-    verified_on: str
+    verified_on: Literal["this device", "CPU in its place", "not here"]
     candidates: tuple[CandidateReport, ...]
 
     def candidate(self, precision: str) -> CandidateReport:
@@ -121,9 +126,12 @@ class DataReport:
         calibration: Images that ranges were found on.
         evaluation: Images of the accuracy gate.
         evaluation_source: Says where they are from, and what that means for the number.
+        skipped: Images of both that could not be read, each with the reason; not counted above.
+        notes: What was decided while the images were chosen.
     """
 
     calibration: int = 0
     evaluation: int = 0
     evaluation_source: str = "none"
+    skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

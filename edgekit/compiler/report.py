@@ -19,7 +19,7 @@ SCHEMA = "edgekit.compile/1"
 
 @dataclass(frozen=True, kw_only=True)
 class CompileReport:
-    """The whole report; ``to_dict`` is what ``--json`` prints and what the bundle keeps as ``report.json``.
+    """The whole report; ``to_dict`` is what ``--json`` prints, ``to_stored`` what the bundle keeps as ``report.json``.
 
     Attributes:
         name: Model name.
@@ -52,6 +52,11 @@ class CompileReport:
             for candidate, item in zip(target.candidates, plain["candidates"], strict=True):
                 item["layer_counts"] = candidate.layer_counts()
         return document
+
+    def to_stored(self) -> dict[str, Any]:
+        """The document without what describes the bundle from outside: its path, size and digest."""
+        outside = ("output", "content_digest", "bundle_bytes")
+        return {key: value for key, value in self.to_dict().items() if key not in outside}
 
     def to_text(self) -> str:
         """The report for a person: what ships per target and why, the candidates, the data, the warnings."""

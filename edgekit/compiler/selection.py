@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from edgekit.compiler.candidates import Candidate
 from edgekit.targets import Target
 
-__all__ = ["Choice", "select"]
+__all__ = ["Selection", "select"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Selection:
     """What ships.
 
     Attributes:
@@ -26,7 +26,7 @@ class Choice:
     why: str
 
 
-def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forced: bool) -> Choice:
+def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forced: bool) -> Selection:
     """Chooses among gated candidates, given in the target's order of preference.
 
     Where the device builds the engine, everything that passed ships and the device chooses. Where candidates were
@@ -35,7 +35,7 @@ def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forc
     """
     passed = [item for item in candidates if item.report.status == "passed"]
     if not passed:
-        return Choice(shipped=(), candidates=tuple(candidates), why="nothing passed")
+        return Selection(shipped=(), candidates=tuple(candidates), why="nothing passed")
     if target.build == "device":
         shipped = passed
         why = f"{' and '.join(item.precision for item in passed)} passed; the device builds, times and selects"
@@ -48,7 +48,7 @@ def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forc
         shipped, why = passed[:1], f"{passed[0].precision} is the first of the target's order that passed"
     names = {item.precision for item in shipped}
     final = tuple(_final(item, names, shipped[0].precision) for item in candidates)
-    return Choice(shipped=tuple(item for item in final if item.precision in names), candidates=final, why=why)
+    return Selection(shipped=tuple(item for item in final if item.precision in names), candidates=final, why=why)
 
 
 _LEAD = 0.98

@@ -9,6 +9,7 @@ from edgekit.data.sampling import (
     Sampling,
     calibration_warnings,
     choose,
+    shared_images,
     split,
     stratified_sample,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "iterate",
     "read_folder",
     "read_frame",
+    "shared_images",
     "split",
     "stratified_sample",
 ]

@@ -23,6 +23,11 @@ class BadImage:
     path: Path
     reason: str
 
+    @property
+    def brief(self) -> str:
+        """Folder, file name and reason: what a report may carry to other machines."""
+        return f"{self.path.parent.name}/{self.path.name}: {self.reason.removeprefix(f'{self.path}: ')}"
+
 
 class Frames:
     """The frames of a data set, read one at a time, so that memory does not grow with their number.

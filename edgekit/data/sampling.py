@@ -17,7 +17,15 @@ from typing import Literal
 from edgekit.data.dataset import Dataset, Sample
 from edgekit.errors import DataError
 
-__all__ = ["MIN_CALIBRATION_IMAGES", "Sampling", "calibration_warnings", "choose", "split", "stratified_sample"]
+__all__ = [
+    "MIN_CALIBRATION_IMAGES",
+    "Sampling",
+    "calibration_warnings",
+    "choose",
+    "shared_images",
+    "split",
+    "stratified_sample",
+]
 
 Sampling = Literal["stratified", "random", "first"]
 
@@ -130,6 +138,15 @@ def calibration_warnings(dataset: Dataset, classes: tuple[str, ...] | None) -> t
             names = ", ".join(missing[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
             warnings.append(f"{len(missing)} of {len(classes)} classes have no calibration image: {names}")
     return tuple(warnings)
+
+
+def shared_images(first: Dataset, second: Dataset) -> frozenset[Path]:
+    """Returns the paths in ``second`` of files that are, byte for byte, in ``first`` too.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    return _same_content(first.samples, second.samples)
 
 
 def _ordered(samples: Sequence[Sample], sampling: Sampling, seed: int) -> list[Sample]:

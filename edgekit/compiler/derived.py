@@ -1,0 +1,101 @@
+"""What is derived from a program and costs time, made once however many candidates and targets share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgekit.backends.base import PortableGraph
+from edgekit.compiler.golden import golden_outputs
+from edgekit.compiler.images import Images, program_answers
+from edgekit.evaluate import score
+from edgekit.export import export_portable
+from edgekit.passes import PassContext, run_passes
+from edgekit.passes.half import ToHalf
+from edgekit.program import Program
+from edgekit.targets import Portable
+from edgekit.tasks import MetricReport
+
+__all__ = ["Derived"]
+
+Array = np.ndarray[Any, Any]
+T = TypeVar("T")
+
+
+class Derived:
+    """Makes graphs, reference answers and metrics of programs, and remembers them while the compilation lasts.
+
+    Args:
+        floating: The folded float program.
+        golden: Golden inputs.
+        evaluation: Labelled images; None where there are none.
+        dynamic_batch: Whether graphs leave the batch open.
+        context: For passes, and where progress is shown.
+    """
+
+    def __init__(
+        self,
+        *,
+        floating: Program,
+        golden: Mapping[str, Array],
+        evaluation: Images | None,
+        dynamic_batch: bool,
+        context: PassContext,
+    ) -> None:
+        self.floating = floating
+        self.golden = golden
+        self.evaluation = evaluation
+        self._dynamic_batch = dynamic_batch
+        self._context = context
+        # A key holds its program by id, and the program beside the value, so that no id is used again.
+        self._made: dict[tuple[object, ...], tuple[Program, Any]] = {}
+
+    @property
+    def half(self) -> Program:
+        """The float program with float16 types written into it."""
+        return self._once(self.floating, ("half",), lambda: run_passes(self.floating, [ToHalf()], self._context))
+
+    @property
+    def reference(self) -> MetricReport | None:
+        """The float program's metric, against which drops are measured."""
+        return self.metric(self.floating, label="evaluating float")
+
+    def graph(self, program: Program, portable: Portable, precision: str) -> PortableGraph:
+        """The program as a portable graph.
+
+        Raises:
+            StageError: It cannot be exported.
+        """
+        graph = self._once(
+            program,
+            ("graph", portable.opset, portable.ir_version),
+            lambda: export_portable(program, portable=portable, precision=precision, dynamic_batch=self._dynamic_batch),
+        )
+        return replace(graph, precision=precision)
+
+    def answers(self, program: Program) -> dict[str, Array]:
+        """The program's outputs on the golden inputs."""
+        return self._once(program, ("answers",), lambda: golden_outputs(program, self.golden))
+
+    def metric(self, program: Program, *, label: str) -> MetricReport | None:
+        """The program's metric on the labelled images; None where there are none.
+
+        Raises:
+            DataError: Too many images cannot be read.
+        """
+        images = self.evaluation
+        return None if images is None else self._once(program, ("metric",), lambda: self._score(program, images, label))
+
+    def _score(self, program: Program, images: Images, label: str) -> MetricReport:
+        with self._context.progress.task(label, len(images)) as bar:
+            return score(images.spec, program_answers(program, images, bar))
+
+    def _once(self, program: Program, what: tuple[object, ...], make: Callable[[], T]) -> T:
+        key = (id(program), *what)
+        if key not in self._made:
+            self._made[key] = (program, make())
+        made: T = self._made[key][1]
+        return made

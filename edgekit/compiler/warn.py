@@ -1,0 +1,40 @@
+"""What a user should know after a compilation, each sentence with its numbers."""
+
+from __future__ import annotations
+
+from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
+
+__all__ = ["data_warnings", "target_warnings"]
+
+_SHOWN = 3
+_LARGE_DISTANCE = 0.1
+
+
+def data_warnings(data: DataReport) -> list[str]:
+    """Says how many images could not be read."""
+    if not data.skipped:
+        return []
+    rest = len(data.skipped) - _SHOWN
+    shown = "; ".join(data.skipped[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
+    return [f"{len(data.skipped)} images could not be read and were skipped: {shown}"]
+
+
+def target_warnings(target: TargetReport, *, accuracy_known: bool) -> list[str]:
+    """Says what was rejected or failed, what ran otherwise than planned, and what nothing vouches for."""
+    lines = []
+    for item in target.candidates:
+        if item.status in ("rejected", "failed"):
+            lines.append(f"{target.target}: {item.precision} was {item.status}: {item.reason}")
+        if item.status == "shipped":
+            lines += [f"{target.target}: {finding}" for finding in item.findings]
+            lines += [] if accuracy_known else _unknown_accuracy(target, item)
+    return lines
+
+
+def _unknown_accuracy(target: TargetReport, item: CandidateReport) -> list[str]:
+    if item.precision != "int8" or item.float_distance is None or item.float_distance <= _LARGE_DISTANCE:
+        return []
+    return [
+        f"{target.target}: int8 answers lie {100 * item.float_distance:.0f} % from the float ones on the golden inputs "
+        "(relative L2), and without labelled images nothing says what that costs"
+    ]
