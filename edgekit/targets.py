@@ -73,7 +73,7 @@ class Requires:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRules:
-    """Where int8 goes on this target, and in which form. See ``docs/quantization.md`` for the measurements behind each.
+    """Where int8 goes on this target, and in which form. See ``docs/quantization.md`` for the rules.
 
     Attributes:
         activations: ``uint8-asymmetric`` (OpenVINO) or ``int8-symmetric`` (TensorRT: zero-point 0).

@@ -84,9 +84,8 @@ def median_ratio_interval(a_ns: npt.NDArray[np.int64], b_ns: npt.NDArray[np.int6
 
     Within a block, the ratio of the two medians: slow drift of the machine and bursts that hit both sides cancel, and
     outliers do not count. Over the blocks, the median of these ratios with its order-statistic (sign test) interval: it
-    assumes independent blocks and nothing about their distribution, and its coverage is at least ``level``. On
-    simulated latencies with heavy tails it held 95 % where a bootstrap of the median fell to 92 % and one of the mean
-    to 89 %.
+    assumes independent blocks and nothing about their distribution, and its coverage is at least ``level``. Why not a
+    bootstrap: ``docs/decisions/0005-order-statistics.md``.
 
     Source: H. A. David and H. N. Nagaraja, "Order Statistics", 3rd edition (2003), section 7.1.
 

@@ -36,8 +36,7 @@ def emit_ir(data: bytes) -> dict[str, bytes]:
     """Translates an ONNX model into IR files, keeping names, types and weights as the graph says.
 
     No weight is compressed to fp16, and int8 weights stay int8 constants. OpenVINO's clean-up transformations (those
-    of its model conversion) run here once, so that devices need not repeat them at each load: a third less load time
-    was measured.
+    of its model conversion) run here once, so that devices need not repeat them at each load.
 
     Args:
         data: Serialized ONNX model.

@@ -1,7 +1,6 @@
 """Policy: which tensors become int8, where the quantization stands, what shares a scale, and why the rest stays float.
 
-Nothing here looks at data. The rules are numbered as in ``docs/quantization.md``, which holds the measurements behind
-them.
+Nothing here looks at data. The rules are numbered as in ``docs/quantization.md``.
 """
 
 from __future__ import annotations
