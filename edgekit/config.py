@@ -1,7 +1,7 @@
 """One form of configuration: TOML or JSON tables into frozen dataclasses, strictly.
 
-Targets, recipes, task specs and the bundle's manifest all pass through here, so an unknown key is an error that names the
-nearest known one everywhere, and a wrong type is reported with its full path (``input.size[1]``).
+Targets, recipes, task specs and the bundle's manifest all pass through here, so an unknown key is an error that names
+the nearest known one everywhere, and a wrong type is reported with its full path (``input.size[1]``).
 """
 
 from __future__ import annotations
@@ -135,9 +135,10 @@ def _union(args: tuple[Any, ...], data: Any, where: str, path: str) -> Any:
             return _value(arg, data, where, path)
         except ConfigError as error:
             problems.append(error)
-    raise problems[0] if len(problems) == 1 else ConfigError(
-        f"{where}: {path}: expected {' or '.join(getattr(arg, '__name__', str(arg)) for arg in rest)}, got {_kind(data)}"
-    )
+    if len(problems) == 1:
+        raise problems[0]
+    names = " or ".join(getattr(arg, "__name__", str(arg)) for arg in rest)
+    raise ConfigError(f"{where}: {path}: expected {names}, got {_kind(data)}")
 
 
 def _tuple(args: tuple[Any, ...], data: Any, where: str, path: str) -> Any:

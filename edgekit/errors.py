@@ -1,7 +1,7 @@
 """The whole error hierarchy of edgekit, with the exit code that the CLI gives for each class.
 
-A message says what is wrong, where, what was found against what was expected, and what to do next. The part that says what to
-do goes into ``hint``, so that the CLI can set it apart and scripts can read it alone.
+A message says what is wrong, where, what was found against what was expected, and what to do next. The part that says
+what to do goes into ``hint``, so that the CLI can set it apart and scripts can read it alone.
 """
 
 from __future__ import annotations

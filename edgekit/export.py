@@ -19,18 +19,14 @@ from torch import fx
 from edgekit.backends.base import PortableGraph
 from edgekit.errors import StageError
 from edgekit.passes.aten import clean, is_call, node_facts, read_tensor, store_buffer
-from edgekit.passes.quantize.ops import dequantize, qdq
+from edgekit.passes.quantize.ops import DEQUANTIZE, QDQ
 from edgekit.program import Program
 from edgekit.targets import Portable
 
 __all__ = ["export_portable"]
 
-_QDQ = torch.ops.edgekit.qdq.default
-_DEQUANTIZE = torch.ops.edgekit.dequantize.default
 _A = torch.ops.aten
 _ATTENTION = _A.scaled_dot_product_attention.default
-# Importing the modules above registers the two operators.
-assert (qdq._opoverload, dequantize._opoverload) == (_QDQ, _DEQUANTIZE)
 
 
 def _onnx_qdq(x: Any, scale: Any, zero_point: Any, axis: int, qmin: int, qmax: int) -> Any:
@@ -44,7 +40,7 @@ def _onnx_dequantize(q: Any, scale: Any, zero_point: Any, axis: int) -> Any:
     return opset20.DequantizeLinear(q, scale, zero_point, axis=axis)
 
 
-_TRANSLATIONS = {_QDQ: _onnx_qdq, _DEQUANTIZE: _onnx_dequantize}
+_TRANSLATIONS = {QDQ: _onnx_qdq, DEQUANTIZE: _onnx_dequantize}
 
 
 def export_portable(program: Program, *, portable: Portable, precision: str, dynamic_batch: bool) -> PortableGraph:
@@ -121,7 +117,7 @@ def _frozen(graph: fx.GraphModule) -> fx.GraphModule:
     """Returns a copy whose quantized weights are stored integers."""
     graph = copy.deepcopy(graph)
     for node in list(graph.graph.nodes):
-        weight = node.args[0] if is_call(node, {_QDQ}) else None
+        weight = node.args[0] if is_call(node, {QDQ}) else None
         if not isinstance(weight, fx.Node) or weight.op != "get_attr":
             continue
         _, scale, zero_point, axis, qmin, qmax = node.args
@@ -133,7 +129,7 @@ def _frozen(graph: fx.GraphModule) -> fx.GraphModule:
         name = f"{weight.target}_quantized"
         store_buffer(graph, name, stored)
         with graph.graph.inserting_before(node):
-            frozen = graph.graph.call_function(_DEQUANTIZE, (graph.graph.get_attr(name), scale, zero_point, axis))
+            frozen = graph.graph.call_function(DEQUANTIZE, (graph.graph.get_attr(name), scale, zero_point, axis))
         node.replace_all_uses_with(frozen)
         graph.graph.erase_node(node)
     clean(graph)

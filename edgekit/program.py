@@ -49,10 +49,11 @@ class Program:
     """A model as ``torch.export``'s functional graph of ATen operators, with what it is for and what was done to it.
 
     Attributes:
-        graph: The fx graph module. Parameters and buffers hang on it by their original dotted names. Placeholders are the inputs
-            in order; the output node returns a flat tuple of tensors in the order of ``outputs``. Treat it as immutable: passes
-            work on :meth:`copied` programs.
-        inputs: Interface, in order. Float NCHW images until the preprocessing is folded; a dynamic batch is ``None`` in dim 0.
+        graph: The fx graph module. Parameters and buffers hang on it by their original dotted names. Placeholders are
+            the inputs in order; the output node returns a flat tuple of tensors in the order of ``outputs``. Treat it
+            as immutable: passes work on :meth:`copied` programs.
+        inputs: Interface, in order. Float NCHW images until the preprocessing is folded; a dynamic batch is ``None``
+            in dimension 0.
         outputs: Interface, in order.
         task: The task spec, or None for a model without one.
         name: For people and file names.

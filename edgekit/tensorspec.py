@@ -1,4 +1,4 @@
-"""What an engine's input or output looks like, and what ran inside: the words shared by compiler, bundle and runtime."""
+"""What an engine's inputs and outputs look like, and what ran inside: words shared by compiler, bundle and runtime."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LayerRecord:
         name: The layer's name in the portable graph where the backend keeps it.
         kind: The backend's word for it, such as ``Convolution`` or ``FullyConnected``.
         precision: What it ran in: ``int8``, ``bf16``, ``fp16``, ``fp32`` or another type's name.
-        compute: Whether it is one of the arithmetic layers (convolution, deconvolution, fully connected, matrix product,
-            recurrent) that quantization is about; the rest moves or reshapes data.
+        compute: Whether it is one of the arithmetic layers (convolution, deconvolution, fully connected, matrix
+            product, recurrent) that quantization is about; the rest moves or reshapes data.
     """
 
     name: str

@@ -11,11 +11,13 @@ import torch
 from edgekit.backends.base import PortableGraph
 from edgekit.errors import StageError
 from edgekit.export import export_portable
+from edgekit.frontend import load_program
 from edgekit.passes import run_passes
+from edgekit.passes.fold import FoldPreprocessing
 from edgekit.passes.half import ToHalf
 from edgekit.program import Program
 from edgekit.targets import Portable
-from tests.networks import CONTEXT, NETWORKS, folded, pictures
+from tests.networks import CONTEXT, NETWORKS, folded, pictures, spec
 from tests.passes.test_quantize import INT8, UINT8, quantized
 
 
@@ -117,8 +119,6 @@ def test_half_graph_is_half_throughout() -> None:
 
 
 def test_an_operator_without_onnx_form_is_a_stage_error_that_names_the_model() -> None:
-    from edgekit.frontend import load_program
-
     class Odd(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.special.bessel_j0(x)
@@ -126,3 +126,24 @@ def test_an_operator_without_onnx_form_is_a_stage_error_that_names_the_model() -
     item = load_program(Odd(), task=None, example_inputs=(torch.randn(1, 4),))
     with pytest.raises(StageError, match=r"'Odd': export to ONNX failed: operator prims.bessel_j0.default"):
         export_portable(item, portable=Portable(), precision="fp32", dynamic_batch=False)
+
+
+def test_sizes_are_never_read_from_the_raw_image() -> None:
+    """TensorRT refuses a Shape of uint8; a recurrent layer's initial state asks for the batch."""
+
+    class Recurrent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = torch.nn.LSTM(48, 8, batch_first=True)
+            self.head = torch.nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.cell(x.permute(0, 3, 1, 2).flatten(2))[0].mean(1))
+
+    item = run_passes(load_program(Recurrent().eval(), task=spec()), [FoldPreprocessing()], CONTEXT)
+    graph = exported(item, dynamic_batch=True)
+    readers = [node.op_type for node in onnx.load_from_string(graph.data).graph.node if "image" in node.input]
+    assert readers == ["Cast"]
+    for count in (1, 3):
+        images = pictures(count)
+        np.testing.assert_allclose(run_plain(graph, images), item.run(images)[0].numpy(), rtol=1e-3, atol=1e-5)

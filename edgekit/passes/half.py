@@ -10,12 +10,12 @@ from torch import fx
 from edgekit.errors import UserError
 from edgekit.passes.aten import clean, is_call
 from edgekit.passes.contract import PassContext, PassResult
+from edgekit.passes.quantize.ops import QDQ
 from edgekit.program import Program, Record
 
 __all__ = ["ToHalf"]
 
 _A = torch.ops.aten
-_QDQ = torch.ops.edgekit.qdq.default
 _LARGEST_HALF = 65504.0
 
 
@@ -30,7 +30,7 @@ class ToHalf:
 
     def check(self, program: Program) -> None:
         for node in program.graph.graph.nodes:
-            if is_call(node, {_QDQ}):
+            if is_call(node, {QDQ}):
                 raise UserError(
                     f"'{program.name}' is quantized ('{node.name}')", hint="convert the float program to half"
                 )

@@ -56,7 +56,6 @@ class FoldPreprocessing:
         placeholder = next(node for node in graph.graph.nodes if node.op == "placeholder")
         users = list(placeholder.users)
         readers = [user for user in users if not is_call(user, {_A.sym_size.int})]
-        batch_nodes = [user for user in users if is_call(user, {_A.sym_size.int})]
         reverse = image.color == "rgb"
         in_weight = reverse and _reverse_in_weights(graph, readers)
         factor = torch.tensor([image.scale / std for std in image.std], dtype=torch.float64)
@@ -66,12 +65,9 @@ class FoldPreprocessing:
         if in_weight:
             factor, shift = factor.flip(0), shift.flip(0)
         value = _insert(graph, placeholder, image, factor, shift, reverse=reverse and not in_weight)
-        for user in readers:
+        # Reads of a size move too: they mean NCHW, and TensorRT takes no Shape of uint8.
+        for user in users:
             user.replace_input_with(placeholder, value)
-        for user in batch_nodes:
-            # Sizes were read from NCHW; only the batch is dynamic, and it stays dimension 0.
-            if user.args[1] != 0:
-                user.replace_input_with(placeholder, value)
         clean(graph)
         spec = program.inputs[0]
         height, width = image.size

@@ -8,15 +8,13 @@ import torch
 from torch import fx
 
 from edgekit.passes.aten import is_call, read_tensor, set_argument, store_buffer, store_parameter
-from edgekit.passes.quantize.ops import qdq
+from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Plan, Site, moves_only
 from edgekit.passes.quantize.schemes import Grid
 
 __all__ = ["insert_activations", "insert_weight", "quantize_weight", "set_bias"]
 
 _A = torch.ops.aten
-_QDQ = torch.ops.edgekit.qdq.default
-assert _QDQ is qdq._opoverload  # the op is registered by importing its module
 
 
 def insert_activations(graph: fx.GraphModule, plan: Plan, grids: Mapping[Site, Grid]) -> int:
@@ -80,7 +78,7 @@ def _insert_pair(graph: fx.GraphModule, node: fx.Node, grid: Grid, name: str) ->
     with graph.graph.inserting_after(scale):
         zero_point = graph.graph.get_attr(f"{name}_zero_point")
     with graph.graph.inserting_after(zero_point):
-        result = graph.graph.call_function(_QDQ, (node, scale, zero_point, grid.axis, grid.qmin, grid.qmax))
+        result = graph.graph.call_function(QDQ, (node, scale, zero_point, grid.axis, grid.qmin, grid.qmax))
     result.meta = dict(node.meta)
     return result
 
@@ -88,7 +86,7 @@ def _insert_pair(graph: fx.GraphModule, node: fx.Node, grid: Grid, name: str) ->
 def quantize_weight(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Returns the weight as the integers of ``grid`` stand for it, in float."""
     with torch.no_grad():
-        rounded: torch.Tensor = _QDQ(weight.detach(), grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
+        rounded: torch.Tensor = QDQ(weight.detach(), grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
     return rounded
 
 
@@ -96,7 +94,7 @@ def insert_weight(graph: fx.GraphModule, node: fx.Node, grid: Grid) -> None:
     """Puts a pair between a layer and its weight parameter, which stays float and trainable until export."""
     weight = node.args[1]
     assert isinstance(weight, fx.Node)
-    shared = next((user for user in weight.users if is_call(user, {_QDQ})), None)
+    shared = next((user for user in weight.users if is_call(user, {QDQ})), None)
     if shared is None:
         name = str(weight.target)
         store_buffer(graph, f"{name}_scale", grid.scale)
@@ -106,7 +104,7 @@ def insert_weight(graph: fx.GraphModule, node: fx.Node, grid: Grid) -> None:
         with graph.graph.inserting_after(scale):
             zero_point = graph.graph.get_attr(f"{name}_zero_point")
         with graph.graph.inserting_after(zero_point):
-            shared = graph.graph.call_function(_QDQ, (weight, scale, zero_point, grid.axis, grid.qmin, grid.qmax))
+            shared = graph.graph.call_function(QDQ, (weight, scale, zero_point, grid.axis, grid.qmin, grid.qmax))
         shared.meta = dict(weight.meta)
     set_argument(node, 1, shared)
 

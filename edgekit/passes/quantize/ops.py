@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["dequantize", "qdq"]
+__all__ = ["DEQUANTIZE", "QDQ", "dequantize", "qdq"]
 
 
 def _broadcast(value: torch.Tensor, rank: int, axis: int) -> torch.Tensor:
@@ -80,3 +80,10 @@ def dequantize(q: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, a
 @dequantize.register_fake
 def _(q: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.empty_like(q, dtype=scale.dtype)
+
+
+QDQ = torch.ops.edgekit.qdq.default
+"""The operator of :func:`qdq` as it stands in graphs."""
+
+DEQUANTIZE = torch.ops.edgekit.dequantize.default
+"""The operator of :func:`dequantize` as it stands in graphs."""

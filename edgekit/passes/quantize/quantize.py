@@ -16,6 +16,7 @@ from edgekit.passes.contract import PassContext, PassResult
 from edgekit.passes.quantize.calibrate import Batches, mean_weight_error, observe
 from edgekit.passes.quantize.insert import insert_activations, insert_weight, quantize_weight, set_bias
 from edgekit.passes.quantize.observers import HistogramObserver
+from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Plan, Site, make_plan
 from edgekit.passes.quantize.schemes import Grid, activation_grid, weight_grid
 from edgekit.program import Program, Record
@@ -50,7 +51,7 @@ class Quantize:
                 raise UserError(
                     f"'{program.name}' still has batch norm '{node.name}'", hint="run the fold passes before quantizing"
                 )
-            if is_call(node, {torch.ops.edgekit.qdq.default}):
+            if is_call(node, {QDQ}):
                 raise UserError(
                     f"'{program.name}' is quantized already ('{node.name}')", hint="quantize the float program"
                 )
