@@ -7,6 +7,7 @@ and only once the job has run for two seconds, so that scripts, pipes and quick 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ __all__ = ["Progress", "ProgressTask", "SilentProgress", "TerminalProgress", "pr
 
 _BAR_WIDTH = 30
 _REDRAW_S = 0.1
+_TICK_S = 1.0
 
 
 class ProgressTask(Protocol):
@@ -64,9 +66,15 @@ class TerminalProgress:
     def task(self, label: str, total: int | None) -> Iterator[ProgressTask]:
         """Opens a job whose bar appears once it has run for ``delay_s``."""
         bar = _Bar(label, total, self._stream, self._delay_s, self._clock)
+        ended = threading.Event()
+        # Draws while a single step takes long. A daemon, so that it never keeps a process alive.
+        ticker = threading.Thread(target=_tick, args=(bar, ended, self._delay_s), daemon=True)
+        ticker.start()
         try:
             yield bar
         finally:
+            ended.set()
+            ticker.join()
             bar.clear()
 
 
@@ -84,6 +92,13 @@ def progress_for(*, quiet: bool, stream: TextIO | None = None) -> Progress:
     return SilentProgress() if quiet or not target.isatty() else TerminalProgress(target)
 
 
+def _tick(bar: _Bar, ended: threading.Event, delay_s: float) -> None:
+    wait_s = delay_s
+    while not ended.wait(wait_s):
+        bar.refresh()
+        wait_s = _TICK_S
+
+
 class _SilentTask:
     def advance(self, count: int = 1) -> None:
         pass
@@ -98,13 +113,19 @@ class _Bar:
         self._next_draw = self._start + delay_s
         self._done = 0
         self._drawn_width = 0
+        self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:
         self._done += count
-        now = self._clock()
-        if now >= self._next_draw:
-            self._next_draw = now + _REDRAW_S
-            self._draw(self._line(now - self._start))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draws the line anew if it is time for it."""
+        with self._lock:
+            now = self._clock()
+            if now >= self._next_draw:
+                self._next_draw = now + _REDRAW_S
+                self._draw(self._line(now - self._start))
 
     def clear(self) -> None:
         if self._drawn_width:
@@ -118,8 +139,8 @@ class _Bar:
         share = min(1.0, self._done / self._total)
         filled = round(share * _BAR_WIDTH)
         bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
-        left_s = elapsed_s * (1 - share) / share if share > 0 else 0.0
-        return f"{self._label} [{bar}] {self._done}/{self._total} {share:4.0%}, {left_s:.0f} s left"
+        time_text = f"{elapsed_s * (1 - share) / share:.0f} s left" if share > 0 else f"{elapsed_s:.0f} s so far"
+        return f"{self._label} [{bar}] {self._done}/{self._total} {share:4.0%}, {time_text}"
 
     def _draw(self, line: str) -> None:
         self._stream.write("\r" + line.ljust(self._drawn_width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 
@@ -67,6 +68,21 @@ def test_an_exception_still_removes_the_bar() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
+    assert stream.getvalue().endswith("\r")
+
+
+def test_a_single_long_step_is_drawn_while_it_runs() -> None:
+    drawn = threading.Event()
+
+    class Watched(Terminal):
+        def write(self, text: str) -> int:
+            drawn.set()
+            return super().write(text)
+
+    stream = Watched()
+    with TerminalProgress(stream, delay_s=0.01).task("building", 3):
+        assert drawn.wait(30), "nothing was drawn although no step has ended"
+    assert "building [------------------------------] 0/3   0%, 0 s so far" in stream.getvalue()
     assert stream.getvalue().endswith("\r")
 
 

@@ -22,6 +22,7 @@ import click
 from edgekit import __version__
 from edgekit.cli.answer import Answer, print_document, print_text, stdout_kept_clean
 from edgekit.cli.failure import explain, print_failure
+from edgekit.cli.interrupt import Interrupts, noted_interrupts
 from edgekit.config import nearest
 from edgekit.errors import InternalError, UserError
 
@@ -101,12 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in options and not {"-h", "--help"} & set(options)
     debug = "--debug" in options or os.environ.get("EDGEKIT_DEBUG", "0") not in ("", "0")
+    interrupts = Interrupts()
     try:
-        with warnings.catch_warnings(), stdout_kept_clean() if as_json else contextlib.nullcontext():
+        with (
+            noted_interrupts() as interrupts,
+            warnings.catch_warnings(),
+            stdout_kept_clean() if as_json else contextlib.nullcontext(),
+        ):
             if not debug:
                 warnings.showwarning = _show_warning
             answer = cli.main(args=words, prog_name="edgekit", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost place: every error gets its exit code
+    except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - the outermost place: every error gets its exit code
+        error = KeyboardInterrupt() if interrupts.seen else caught
         failure = explain(error)
         print_failure(error, failure, debug=debug)
         if as_json:

@@ -94,13 +94,16 @@ def compile(
         threads=threads,
     )
     inputs = gather(options)
-    program = load_program(
-        model if isinstance(model, nn.Module) else Path(model),
-        task=inputs.spec,
-        arch=arch,
-        arch_path=None if arch_path is None else Path(arch_path),
-        arch_args=arch_args,
-        allow_pickle=allow_pickle,
-        example_inputs=example_inputs,
-    )
-    return compile_program(program, inputs, options, progress=SilentProgress() if progress is None else progress)
+    shown = SilentProgress() if progress is None else progress
+    with shown.task("exporting the model", 1) as bar:
+        program = load_program(
+            model if isinstance(model, nn.Module) else Path(model),
+            task=inputs.spec,
+            arch=arch,
+            arch_path=None if arch_path is None else Path(arch_path),
+            arch_args=arch_args,
+            allow_pickle=allow_pickle,
+            example_inputs=example_inputs,
+        )
+        bar.advance()
+    return compile_program(program, inputs, options, progress=shown)

@@ -24,7 +24,8 @@ def target_warnings(target: TargetReport, *, accuracy_known: bool) -> list[str]:
     lines = []
     for item in target.candidates:
         if item.status in ("rejected", "failed"):
-            lines.append(f"{target.target}: {item.precision} was {item.status}: {item.reason}")
+            verdict = "was rejected" if item.status == "rejected" else "failed"
+            lines.append(f"{target.target}: {item.precision} {verdict}: {item.reason}")
         if item.status == "shipped":
             lines += [f"{target.target}: {finding}" for finding in item.findings]
             lines += [] if accuracy_known else _unknown_accuracy(target, item)

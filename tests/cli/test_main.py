@@ -250,3 +250,21 @@ def test_a_warning_is_one_line_without_a_place_in_the_code(
     captured = capsys.readouterr()
     assert captured.out == "done\n"
     assert captured.err == "warning: this CPU is slower at it\n"
+
+
+def test_an_interrupt_that_a_library_turned_into_its_own_error_is_still_one(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+        "raise SystemError('a C function returned a result with an exception set')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", "compile", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(edgekit.__file__).parents[1]}"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
