@@ -94,6 +94,7 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
     assert result is not None
     model = result.model_proto
     _normalise(model, portable, program)
+    _read_sizes_after_cast(model)
     quantized = _name_layers(model)
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -153,6 +154,22 @@ def _normalise(model: onnx.ModelProto, portable: Portable, program: Program) -> 
         for item in group:
             item.ClearField("doc_string")
             del item.metadata_props[:]
+
+
+def _read_sizes_after_cast(model: onnx.ModelProto) -> None:
+    """Makes every Shape of an input read the input's Cast instead: TensorRT takes uint8 into nothing but a Cast."""
+    inputs = {item.name for item in model.graph.input}
+    casts = {node.input[0]: node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in inputs}
+    readers = [node for node in model.graph.node if node.op_type == "Shape" and node.input[0] in casts]
+    for node in readers:
+        node.input[0] = casts[node.input[0]].output[0]
+    if readers:
+        # The casts depend on inputs alone, so they may stand before everything that now reads them.
+        first = [node for node in model.graph.node if any(node is cast for cast in casts.values())]
+        rest = [node for node in model.graph.node if not any(node is cast for cast in casts.values())]
+        ordered = [copy.deepcopy(node) for node in (*first, *rest)]
+        del model.graph.node[:]
+        model.graph.node.extend(ordered)
 
 
 def _name_layers(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -36,7 +36,9 @@ def test_rule_1_one_pair_after_the_activation_hoisted_above_max_pool() -> None:
 def test_rule_1_exception_a_linear_is_quantized_at_its_own_input() -> None:
     _, plan = plan_of("residual")
     assert "head_linear[0] <- mean" in kinds(plan)
-    assert [site.role for edge in plan.edges if edge.consumer.name == "head_linear" for site in edge.sites] == ["linear"]
+    assert [site.role for edge in plan.edges if edge.consumer.name == "head_linear" for site in edge.sites] == [
+        "linear"
+    ]
 
 
 def test_rule_2_both_inputs_of_a_residual_add() -> None:

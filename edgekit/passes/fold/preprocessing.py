@@ -65,7 +65,7 @@ class FoldPreprocessing:
         if in_weight:
             factor, shift = factor.flip(0), shift.flip(0)
         value = _insert(graph, placeholder, image, factor, shift, reverse=reverse and not in_weight)
-        # Reads of a size move too: they mean NCHW, and TensorRT takes no Shape of uint8.
+        # Reads of a size move too: they mean NCHW.
         for user in users:
             user.replace_input_with(placeholder, value)
         clean(graph)
