@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +111,24 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> 
         gather(CompileOptions(targets=("x86-cpu",), output=tmp_path / "nowhere" / "m.edge"))
 
 
-def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o555)
-    if os.geteuid() != 0:
-        with pytest.raises(UserError, match="cannot be written to"):
-            check_output(folder / "m.edge")
-        return
-    # Root may write anywhere, so another process gives its rights up first; it must reach the folder all the same.
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
-    code = (
-        "import os, sys, pathlib\n"
-        "from edgekit.compiler.inputs import check_output\n"
-        "from edgekit.errors import UserError\n"
-        "os.setresuid(65534, 65534, 65534)\n"
-        "try: check_output(pathlib.Path(sys.argv[1]))\n"
-        "except UserError as error: print(error.message)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder / "m.edge")], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert "cannot be written to" in done.stdout
+def test_a_read_only_folder_is_refused() -> None:
+    # Not below tmp_path, whose parents let only their owner in.
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place) / "locked"
+        folder.mkdir(mode=0o555)
+        # Root may write anywhere, so another process gives its rights up first.
+        code = (
+            "import os, sys, pathlib\n"
+            "from edgekit.compiler.inputs import check_output\n"
+            "from edgekit.errors import UserError\n"
+            "if os.geteuid() == 0: os.setresuid(65534, 65534, 65534)\n"
+            "try: check_output(pathlib.Path(sys.argv[1]))\n"
+            "except UserError as error: print(error.message)\n"
+        )
+        command = [sys.executable, "-c", code, str(folder / "m.edge")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=place)
+        assert "cannot be written to" in done.stdout
 
 
 def test_few_images_and_missing_classes_are_warned_about(world: World, tmp_path: Path) -> None:
