@@ -1,0 +1,1 @@
+"""How edgekit compares: scripts that measure, and what they measured (``results/``)."""

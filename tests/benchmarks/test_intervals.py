@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.intervals import mean_drop_interval, process_mean_interval, process_ratio_interval
+
+
+def test_the_mean_interval_is_students() -> None:
+    # 2.5 +- t(0.975, 3) * 1.2909944 / 2, with t = 3.182446 from any table.
+    interval = process_mean_interval([1.0, 2.0, 3.0, 4.0])
+    assert interval.estimate == pytest.approx(2.5)
+    assert interval.high - interval.estimate == pytest.approx(3.182446 * 1.2909944 / 2, rel=1e-5)
+    assert interval.estimate - interval.low == pytest.approx(interval.high - interval.estimate)
+
+
+def test_ratios_are_averaged_as_logarithms() -> None:
+    interval = process_ratio_interval([0.5, 2.0])
+    assert interval.estimate == pytest.approx(1.0)
+    assert interval.low == pytest.approx(1 / interval.high)
+
+
+def test_the_ratio_interval_turns_round_with_its_sides() -> None:
+    ratios = np.array([0.94, 0.97, 0.96, 0.99, 0.95])
+    there, back = process_ratio_interval(ratios), process_ratio_interval(1 / ratios)
+    assert there.estimate == pytest.approx(1 / back.estimate)
+    assert there.low == pytest.approx(1 / back.high)
+
+
+def test_the_ratio_interval_covers() -> None:
+    generator = np.random.default_rng(0)
+    held = [
+        process_ratio_interval(np.exp(math.log(0.97) + generator.normal(0, 0.01, 5))).contains(0.97)
+        for _ in range(1000)
+    ]
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+@pytest.mark.parametrize("ratios", [[], [0.9], [0.9, 0.0], [[0.9, 0.8]]])
+def test_ratios_that_give_no_interval(ratios: list[float]) -> None:
+    with pytest.raises(ValueError, match="at least two positive ratios"):
+        process_ratio_interval(ratios)
+
+
+def test_the_mean_drop_is_the_mean_of_the_drops() -> None:
+    generator = np.random.default_rng(1)
+    reference = generator.random(500) < 0.8
+    seeds = np.stack([np.where(generator.random(500) < 0.05, ~reference, reference) for _ in range(3)])
+    interval = mean_drop_interval(reference, seeds, seed=0)
+    assert interval.estimate == pytest.approx(np.mean([reference.mean() - row.mean() for row in seeds]))
+    assert interval.low < interval.estimate < interval.high
+    assert mean_drop_interval(reference, seeds, seed=0) == interval
+
+
+def test_the_mean_drop_interval_has_the_width_of_the_normal_one() -> None:
+    generator = np.random.default_rng(2)
+    reference = generator.random(4000) < 0.8
+    seeds = np.stack([np.where(generator.random(4000) < 0.05, ~reference, reference) for _ in range(3)])
+    differences = reference - seeds.mean(axis=0)
+    reach = 1.96 * differences.std() / math.sqrt(differences.size)
+    interval = mean_drop_interval(reference, seeds, seed=0)
+    assert interval.high - interval.low == pytest.approx(2 * reach, rel=0.05)
+
+
+def test_equal_answers_drop_nothing() -> None:
+    reference = np.array([1, 0, 1, 1])
+    interval = mean_drop_interval(reference, [reference, reference], seed=0)
+    assert (interval.low, interval.estimate, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_constant_drop_has_no_width() -> None:
+    interval = mean_drop_interval(np.ones(100), np.zeros((2, 100)), seed=0)
+    assert (interval.low, interval.estimate, interval.high) == (1.0, 1.0, 1.0)
+
+
+def test_outcomes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="shapes"):
+        mean_drop_interval([1, 0], [[1, 0, 1]], seed=0)
