@@ -122,7 +122,8 @@ def test_interrupt_leaves_the_old_file(workshop: Workshop, tmp_path: Path) -> No
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    # Python may end by the signal itself where C code ran Python when it came; a shell shows 130 for both.
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert "Traceback" not in errors
     assert output.read_text() == "the old file"
     assert not list(tmp_path.glob(".edgekit-*"))

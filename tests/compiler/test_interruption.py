@@ -67,7 +67,8 @@ def test_ctrl_c_at_any_moment_leaves_the_old_file(moment: int, world: World, tmp
     assert left == ["m.edge"]
     if process.returncode == 0:  # a machine so fast that it was done
         return
-    assert process.returncode == 130, errors
+    # Python may end by the signal itself where C code ran Python when it came; a shell shows 130 for both.
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert "interrupted: no partial file was left behind" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "out" / "m.edge").read_text() == OLD
