@@ -25,6 +25,7 @@ __all__ = [
     "SHAPE_ONLY",
     "SPLITS",
     "argument",
+    "beside",
     "clean",
     "is_call",
     "node_facts",
@@ -128,6 +129,16 @@ def store_buffer(graph: fx.GraphModule, name: str, value: torch.Tensor) -> None:
     owner, leaf = _owner(graph, name)
     _forget(owner, leaf)
     owner.register_buffer(leaf, value.detach().clone())
+
+
+def beside(name: str, leaf: str) -> str:
+    """Returns the dotted name of ``leaf`` in the module that owns the tensor ``name``.
+
+    >>> beside("block.attention.in_proj_weight", "linear_bias")
+    'block.attention.linear_bias'
+    """
+    owner, dot, _ = name.rpartition(".")
+    return f"{owner}{dot}{leaf}"
 
 
 def clean(graph: fx.GraphModule) -> None:

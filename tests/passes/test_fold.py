@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from edgekit.errors import UserError
+from edgekit.frontend import load_program
 from edgekit.passes import run_passes
 from edgekit.passes.aten import BATCH_NORM, DROPOUT, is_call
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
@@ -72,8 +75,6 @@ def test_colour_order_becomes_an_index_where_something_else_comes_first() -> Non
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.inner(-x)
 
-    from edgekit.frontend import load_program
-
     result = run_passes(load_program(Negated(), task=spec()), [FoldBatchNorm(), FoldPreprocessing()], CONTEXT)
     images = pictures(3)
     with torch.no_grad():
@@ -97,3 +98,38 @@ def test_batch_norm_in_training_mode_is_refused() -> None:
             node.args = (*node.args[:5], True, *node.args[6:])
     with pytest.raises(UserError, match="training mode"):
         run_passes(item, [FoldBatchNorm()], CONTEXT)
+
+
+class LinearNorm(nn.Module):
+    """Batch norm after a linear, as heads of embedding networks have it, and a bias that two layers share."""
+
+    def __init__(self, *, tokens: bool = False) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.one = nn.Linear(12, 6)
+        self.two = nn.Linear(6, 6)
+        self.two.bias = self.one.bias
+        self.norm = nn.BatchNorm1d(4 if tokens else 6)
+        assert self.norm.running_mean is not None
+        self.norm.running_mean.uniform_(-1, 1)
+        nn.init.uniform_(self.norm.weight, 0.5, 1.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(F.relu(self.norm(self.one(x))))
+
+
+def test_batch_norm_goes_into_the_linear_before_it_and_leaves_a_shared_bias_to_the_others() -> None:
+    torch.manual_seed(0)
+    net, x = LinearNorm().eval(), torch.randn(5, 12)
+    result = run_passes(load_program(net, task=None, example_inputs=(x,)), [FoldBatchNorm()], CONTEXT)
+    assert result.history[-1].summary.startswith("1 batch norms into layers")
+    torch.testing.assert_close(result.run(x)[0], net(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_over_tokens_is_not_one_over_a_linears_channels() -> None:
+    torch.manual_seed(0)
+    net, x = LinearNorm(tokens=True).eval(), torch.randn(5, 4, 12)
+    result = run_passes(load_program(net, task=None, example_inputs=(x,)), [FoldBatchNorm()], CONTEXT)
+    (skipped,) = result.history[-1].skipped
+    assert "not those of the linear" in skipped.why
+    torch.testing.assert_close(result.run(x)[0], net(x).detach(), rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Folds batch norm into the convolution before it, and drops dropout: the last step before quantization."""
+"""Folds batch norm into the layer before it, and drops dropout: the last step before quantization."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from edgekit.passes.aten import (
     CONV,
     CONV_TRANSPOSE,
     DROPOUT,
+    LINEAR,
     argument,
+    beside,
     clean,
     is_call,
     read_tensor,
@@ -32,10 +34,10 @@ _A = torch.ops.aten
 
 @dataclass(frozen=True, kw_only=True)
 class FoldBatchNorm:
-    """Batch norm in inference form becomes part of the convolution's weight and bias.
+    """Batch norm in inference form becomes part of the weight and bias of the convolution or linear before it.
 
-    Where no convolution stands directly before it (pre-activation networks, DenseNet), the batch norm becomes one
-    multiplication and one addition per channel, so that no later stage sees a batch norm.
+    Where none stands directly before it (pre-activation networks, DenseNet), the batch norm becomes one multiplication
+    and one addition per channel, so that no later stage sees a batch norm.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2, equation 14.
     """
@@ -61,9 +63,9 @@ class FoldBatchNorm:
                 graph.graph.erase_node(node)
                 dropped += 1
             elif is_call(node, BATCH_NORM):
-                reason = _why_not_into_conv(node)
+                reason = _why_not_into_layer(node)
                 if reason is None:
-                    _into_conv(graph, node)
+                    _into_layer(graph, node)
                     folded += 1
                 else:
                     skipped.append(
@@ -74,19 +76,21 @@ class FoldBatchNorm:
         clean(graph)
         record = Record(
             stage=self.name,
-            summary=f"{folded} batch norms into convolutions, {affine} into multiply-adds, {dropped} dropouts dropped",
+            summary=f"{folded} batch norms into layers, {affine} into multiply-adds, {dropped} dropouts dropped",
             changed=folded + affine + dropped,
             skipped=tuple(skipped),
         )
         return PassResult(program=program.recorded(record))
 
 
-def _why_not_into_conv(node: fx.Node) -> str | None:
+def _why_not_into_layer(node: fx.Node) -> str | None:
     source = node.args[0]
-    if not isinstance(source, fx.Node) or not is_call(source, {*CONV, *CONV_TRANSPOSE}):
-        return "no convolution stands directly before it"
+    if not isinstance(source, fx.Node) or not is_call(source, {*CONV, *CONV_TRANSPOSE, *LINEAR}):
+        return "no convolution or linear stands directly before it"
+    if is_call(source, LINEAR) and len(node.meta["val"].shape) != 2:
+        return f"its channels are not those of the linear '{source.name}' before it"
     if len(source.users) > 1:
-        return f"the convolution '{source.name}' before it has {len(source.users)} consumers"
+        return f"the layer '{source.name}' before it has {len(source.users)} consumers"
     weight = source.args[1]
     if not isinstance(weight, fx.Node) or weight.op != "get_attr":
         return f"the weight of '{source.name}' is computed"
@@ -119,10 +123,10 @@ def _statistics(
     return weight, bias, mean, var, float(argument(node, 7, "eps", 1e-5))
 
 
-def _into_conv(graph: fx.GraphModule, node: fx.Node) -> None:
-    conv = node.args[0]
-    assert isinstance(conv, fx.Node)
-    weight_node, bias_node = conv.args[1], argument(conv, 2, "bias")
+def _into_layer(graph: fx.GraphModule, node: fx.Node) -> None:
+    layer = node.args[0]
+    assert isinstance(layer, fx.Node)
+    weight_node, bias_node = layer.args[1], argument(layer, 2, "bias")
     assert isinstance(weight_node, fx.Node)
     bias = read_tensor(graph, bias_node) if isinstance(bias_node, fx.Node) else None
     gamma, beta, mean, var, eps = _statistics(graph, node)
@@ -135,16 +139,18 @@ def _into_conv(graph: fx.GraphModule, node: fx.Node) -> None:
         eps,
         gamma.double(),
         beta.double(),
-        transpose=is_call(conv, CONV_TRANSPOSE),
+        transpose=is_call(layer, CONV_TRANSPOSE),
     )
-    name = str(weight_node.target).removesuffix(".weight")
     dtype = mean.dtype
     store_parameter(graph, str(weight_node.target), fused_weight.to(dtype))
-    store_parameter(graph, f"{name}.bias", fused_bias.to(dtype))
-    with graph.graph.inserting_before(conv):
-        new_bias = graph.graph.get_attr(f"{name}.bias")
-    set_argument(conv, 2, new_bias)
-    node.replace_all_uses_with(conv)
+    # A name of the layer's own: its old bias may be another layer's too.
+    name = beside(str(weight_node.target), f"{layer.name}_bias")
+    store_parameter(graph, name, fused_bias.to(dtype))
+    with graph.graph.inserting_before(layer):
+        new_bias = graph.graph.get_attr(name)
+    layer.kwargs = {key: value for key, value in layer.kwargs.items() if key != "bias"}
+    set_argument(layer, 2, new_bias)
+    node.replace_all_uses_with(layer)
     graph.graph.erase_node(node)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-from edgekit.passes.aten import is_call, read_tensor, set_argument, store_buffer, store_parameter
+from edgekit.passes.aten import beside, is_call, read_tensor, set_argument, store_buffer, store_parameter
 from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Plan, Site, moves_only
 from edgekit.passes.quantize.schemes import Grid
@@ -114,12 +114,8 @@ def set_bias(graph: fx.GraphModule, node: fx.Node, shift: torch.Tensor) -> None:
     weight, bias = node.args[1], node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
     old = read_tensor(graph, bias).detach().double() if isinstance(bias, fx.Node) else torch.zeros_like(shift)
     # A name of the layer's own: a bias may be shared by layers whose corrections differ.
-    base = (
-        str(weight.target).removesuffix(".weight")
-        if isinstance(weight, fx.Node) and weight.op == "get_attr"
-        else node.name
-    )
-    name = f"{base}.{node.name}_bias"
+    assert isinstance(weight, fx.Node)
+    name = beside(str(weight.target), f"{node.name}_bias")
     store_parameter(graph, name, (old - shift).float())
     with graph.graph.inserting_before(node):
         attribute = graph.graph.get_attr(name)
