@@ -27,6 +27,7 @@ from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, 
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
 from edgekit.passes.quantize import Quantize
+from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program, Record
 from edgekit.progress import Progress
 from edgekit.runtime.machine import describe_machine
@@ -154,7 +155,8 @@ class _Flow:
             raise InternalError("quantization was asked for without data")
         floating = self.derived.floating
         size = recipe.batch_size if floating.dynamic_batch else 1
-        quantize = Quantize(rules=rules, recipe=recipe, batches=lambda: images.batches(size), count=len(images))
+        data = CalibrationData(source=lambda: images.batches(size), count=len(images), name_of=images.name_of)
+        quantize = Quantize(rules=rules, recipe=recipe, data=data)
         return run_passes(floating, [quantize], self.context)
 
     def _target(self, job: Job, quantized: Program | None) -> tuple[TargetReport, tuple[Candidate, ...]]:

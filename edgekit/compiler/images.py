@@ -50,6 +50,12 @@ class Images:
         """The images that could not be read so far."""
         return tuple(self._skipped)
 
+    def name_of(self, index: int) -> str:
+        """What image number ``index``, of those that could be read, is called in messages."""
+        unreadable = {item.path for item in self._skipped}
+        readable = [sample for sample in self.dataset.samples if sample.path not in unreadable]
+        return str(readable[index].path) if index < len(readable) else f"image {index + 1}"
+
     def __iter__(self) -> Iterator[ReadImage]:
         """Yields the readable images in the order of the data set.
 

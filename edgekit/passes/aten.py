@@ -17,6 +17,7 @@ from edgekit.errors import InternalError
 __all__ = [
     "ACTIVATIONS_FUSED",
     "BATCH_NORM",
+    "COMPUTE",
     "CONV",
     "CONV_TRANSPOSE",
     "DROPOUT",
@@ -28,6 +29,7 @@ __all__ = [
     "beside",
     "clean",
     "is_call",
+    "layer_name",
     "node_facts",
     "read_tensor",
     "set_argument",
@@ -44,6 +46,7 @@ CONV: Operators = frozenset(
 )
 CONV_TRANSPOSE: Operators = frozenset({_A.conv_transpose1d.default, _A.conv_transpose2d.input})
 LINEAR: Operators = frozenset({_A.linear.default})
+COMPUTE: Operators = frozenset({*CONV, *CONV_TRANSPOSE, *LINEAR})
 BATCH_NORM: Operators = frozenset({_A.batch_norm.default})
 DROPOUT: Operators = frozenset({_A.dropout.default, _A.feature_dropout.default, _A.alpha_dropout.default})
 # Activations that integer kernels fuse into the convolution before them.
@@ -139,6 +142,19 @@ def beside(name: str, leaf: str) -> str:
     """
     owner, dot, _ = name.rpartition(".")
     return f"{owner}{dot}{leaf}"
+
+
+def layer_name(node: fx.Node) -> str:
+    """Returns what people and engines call a compute layer: the dotted name of the module that owns its weight.
+
+    Layers whose weight is computed or shared are called by it too; nothing but the node's name is unique.
+    """
+    weight = node.args[1] if len(node.args) > 1 else None
+    while isinstance(weight, fx.Node) and weight.op == "call_function" and weight.args:
+        weight = weight.args[0]  # a weight behind a quantize-dequantize pair
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+        return node.name
+    return str(weight.target).removesuffix(".weight")
 
 
 def clean(graph: fx.GraphModule) -> None:

@@ -2,113 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from edgekit.errors import DataError
-from edgekit.passes.aten import LINEAR, is_call
-from edgekit.passes.quantize.observers import HistogramObserver
+from edgekit.errors import DataError, UserError
+from edgekit.passes.quantize.observers import Observer
 from edgekit.passes.quantize.policy import Plan, Site
+from edgekit.passes.samples import Batch, CalibrationData
 from edgekit.progress import Progress
 
-__all__ = ["Batches", "mean_weight_error", "observe"]
+__all__ = ["Observed", "observe"]
 
-Batches = Callable[[], Iterator[tuple[torch.Tensor, ...]]]
-"""Gives a fresh iterator over batches; each is one tensor per graph input, in the graph's input dtype and layout."""
+# Arithmetic on these is exact, and a mask may hold infinities by right.
+_NOT_COMPUTED = frozenset({"placeholder", "get_attr", "output"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What was seen of one tensor, or of tensors that share a grid.
+
+    Attributes:
+        whole: Over all images.
+        halves: Over the even and the odd batches, to see whether ranges have settled.
+    """
+
+    whole: Observer
+    halves: tuple[Observer, Observer]
 
 
 def observe(
-    graph: fx.GraphModule, plan: Plan, batches: Batches, *, count: int, progress: Progress
-) -> dict[Site, HistogramObserver]:
-    """Runs every batch once and returns one observer per site; tied sites share theirs.
+    graph: fx.GraphModule,
+    plan: Plan,
+    data: CalibrationData,
+    *,
+    observer: Callable[[], Observer],
+    progress: Progress,
+) -> dict[Site, Observed]:
+    """Runs every image once and returns what was seen of each site; tied sites share theirs.
 
-    Memory does not grow with ``count``.
+    Memory does not grow with the number of images.
 
     Args:
         graph: The folded float graph.
         plan: Where to look.
-        batches: The calibration images.
-        count: How many images ``batches`` gives, for the progress bar.
+        data: The calibration images.
+        observer: Makes a fresh observer.
         progress: Where progress is shown.
 
     Raises:
-        DataError: There is no image at all, or a tensor holds NaN or infinity.
+        UserError: There is no image at all.
+        DataError: A tensor holds NaN or infinity; names the image and the first such tensor.
     """
-    observers: dict[Site, HistogramObserver] = {}
+    halves: dict[Site, tuple[Observer, Observer]] = {}
     for group in plan.groups:
-        shared = HistogramObserver()
-        observers.update(dict.fromkeys(group, shared))
+        halves.update(dict.fromkeys(group, (observer(), observer())))
     # One node may be two sites (a convolution and a linear read it): both observers see it.
-    watched: dict[fx.Node, list[HistogramObserver]] = {}
-    for site, observer in observers.items():
-        watched.setdefault(site.node, []).append(observer)
-
-    class Watcher(fx.Interpreter):
-        def run_node(self, node: fx.Node) -> Any:
-            result = super().run_node(node)
-            for observer in watched.get(node, ()):
-                observer.update(result, where=node.name)
-            return result
-
+    watched: dict[fx.Node, list[tuple[Observer, Observer]]] = {}
+    for site, pair in halves.items():
+        watched.setdefault(site.node, []).append(pair)
+    watcher = _Watcher(graph, watched)
     seen = 0
-    with torch.no_grad(), progress.task("calibrating", count) as bar:
-        for batch in batches():
-            Watcher(graph).run(*batch)
+    with torch.no_grad(), progress.task("calibrating", data.count) as bar:
+        for number, batch in enumerate(data.batches()):
+            watcher.half = number % 2
+            try:
+                watcher.run(*batch)
+            except DataError:
+                raise _located(graph, batch, data, first=seen) from None
             seen += len(batch[0])
             bar.advance(len(batch[0]))
     if seen == 0:
-        raise DataError("calibration: no image could be used", hint="give a folder with readable images (--data)")
-    return observers
+        raise UserError("calibration: no image could be used", hint="give a folder with readable images (--data)")
+    wholes: dict[int, Observer] = {}
+    for first, second in halves.values():
+        if id(first) not in wholes:
+            wholes[id(first)] = observer()
+            wholes[id(first)].merge(first)
+            wholes[id(first)].merge(second)
+    return {site: Observed(whole=wholes[id(pair[0])], halves=pair) for site, pair in halves.items()}
 
 
-def mean_weight_error(
-    graph: fx.GraphModule, errors: dict[fx.Node, torch.Tensor], batches: Batches, *, limit: int, progress: Progress
-) -> dict[fx.Node, torch.Tensor]:
-    """Estimates, per output channel, what rounding a weight adds to the mean of its layer's output.
+class _Watcher(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule, watched: Mapping[fx.Node, list[tuple[Observer, Observer]]]) -> None:
+        super().__init__(graph)
+        self.watched = watched
+        self.half = 0
 
-    That mean is ``E[conv(x, Wq - W)]`` over images and positions, borders included, on the float graph's own
-    activations.
+    def run_node(self, node: fx.Node) -> Any:
+        result = super().run_node(node)
+        for pair in self.watched.get(node, ()):
+            pair[self.half].update(result)
+        return result
 
-    Args:
-        graph: The folded float graph.
-        errors: For each convolution or linear its weight error ``Wq - W``, in the weight's shape.
-        batches: Images.
-        limit: At most this many images are used.
-        progress: Where progress is shown.
 
-    Returns:
-        For each layer a float64 vector of shape (output channels,).
+def _located(graph: fx.GraphModule, batch: Batch, data: CalibrationData, *, first: int) -> DataError:
+    """Runs a batch again, image by image where the graph allows it, and names what is not a number."""
+    size = len(batch[0])
+    for index in range(size):
+        try:
+            finder = _Finder(graph)
+            finder.run(*(tensor[index : index + 1] for tensor in batch))
+        except (RuntimeError, ValueError):  # the graph takes only whole batches
+            break
+        if finder.found is not None:
+            return _not_a_number(finder.found, data.name_of(first + index))
+    finder = _Finder(graph)
+    finder.run(*batch)
+    names = data.name_of(first) if size == 1 else f"{data.name_of(first)} or one of the {size - 1} after it"
+    return _not_a_number(finder.found if finder.found is not None else "unknown", names)
 
-    Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2.
-    """
-    total: dict[fx.Node, torch.Tensor] = {}
-    used = 0
 
-    class Watcher(fx.Interpreter):
-        def run_node(self, node: fx.Node) -> Any:
-            if node in errors:
-                arguments, keywords = self.fetch_args_kwargs_from_env(node)
-                call = [*arguments]
-                call[1] = errors[node]
-                if len(call) > 2:
-                    call[2] = None
-                keywords = {key: value for key, value in keywords.items() if key != "bias"}
-                difference = node.target(*call, **keywords)  # type: ignore[operator]
-                axis = difference.ndim - 1 if is_call(node, LINEAR) else 1
-                mean = difference.double().transpose(0, axis).flatten(1).mean(1)
-                total[node] = total.get(node, torch.zeros_like(mean)) + mean * len(difference)
-            return super().run_node(node)
+def _not_a_number(node: str, image: str) -> DataError:
+    return DataError(
+        f"calibration: {image}: tensor '{node}' holds NaN or infinity, the first of the network to do so",
+        hint="check the model's weights, the image, and the [input] scale, mean and std of the task spec",
+    )
 
-    with torch.no_grad(), progress.task("bias correction", limit) as bar:
-        for batch in batches():
-            batch = tuple(tensor[: limit - used] for tensor in batch)
-            Watcher(graph).run(*batch)
-            used += len(batch[0])
-            bar.advance(len(batch[0]))
-            if used >= limit:
-                break
-    # A layer behind a reshape may see another leading dimension than the batch: normalise by what was summed per image.
-    return {node: value / used for node, value in total.items()}
+
+class _Finder(fx.Interpreter):
+    """Remembers the first computed tensor with a value that is not finite; inputs count where they are float."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.found: str | None = None
+
+    def run_node(self, node: fx.Node) -> Any:
+        result = super().run_node(node)
+        if self.found is None and isinstance(result, torch.Tensor) and result.is_floating_point():
+            constant = not node.all_input_nodes or all(item.op == "get_attr" for item in node.all_input_nodes)
+            suspect = node.op == "placeholder" or (node.op not in _NOT_COMPUTED and not constant)
+            if suspect and not bool(result.isfinite().all()):
+                self.found = node.name
+        return result

@@ -8,11 +8,11 @@ import torch
 from torch import fx
 
 from edgekit.passes.aten import beside, is_call, read_tensor, set_argument, store_buffer, store_parameter
+from edgekit.passes.quantize.grids import Grid
 from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Plan, Site, moves_only
-from edgekit.passes.quantize.schemes import Grid
 
-__all__ = ["insert_activations", "insert_weight", "quantize_weight", "set_bias"]
+__all__ = ["insert_activations", "insert_weight", "moved_tensors", "set_bias"]
 
 _A = torch.ops.aten
 
@@ -43,7 +43,7 @@ def insert_activations(graph: fx.GraphModule, plan: Plan, grids: Mapping[Site, G
         if value not in moved:
             # Only operators that the plan hoisted over are between a site and its consumer.
             assert moves_only(value) or is_call(value, {_A.cat.default})
-            inputs = {item: quantized(item) for item in _sources(value)}
+            inputs = {item: quantized(item) for item in moved_tensors(value)}
             # Before the original: its sizes and its sources, quantized ones included, all stand earlier.
             with graph.graph.inserting_before(value):
                 moved[value] = graph.graph.node_copy(value, lambda item: inputs.get(item, item))
@@ -58,8 +58,8 @@ def insert_activations(graph: fx.GraphModule, plan: Plan, grids: Mapping[Site, G
     return len(pairs)
 
 
-def _sources(node: fx.Node) -> list[fx.Node]:
-    """The tensors that a moving operator or concatenation moves (not the sizes among its arguments)."""
+def moved_tensors(node: fx.Node) -> list[fx.Node]:
+    """Returns the tensors that a moving operator or concatenation moves (not the sizes among its arguments)."""
     first = node.args[0]
     if isinstance(first, fx.Node):
         return [first]
@@ -81,13 +81,6 @@ def _insert_pair(graph: fx.GraphModule, node: fx.Node, grid: Grid, name: str) ->
         result = graph.graph.call_function(QDQ, (node, scale, zero_point, grid.axis, grid.qmin, grid.qmax))
     result.meta = dict(node.meta)
     return result
-
-
-def quantize_weight(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Returns the weight as the integers of ``grid`` stand for it, in float."""
-    with torch.no_grad():
-        rounded: torch.Tensor = QDQ(weight.detach(), grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
-    return rounded
 
 
 def insert_weight(graph: fx.GraphModule, node: fx.Node, grid: Grid) -> None:

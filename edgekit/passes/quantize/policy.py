@@ -22,7 +22,7 @@ from edgekit.passes.aten import (
     argument,
     is_call,
 )
-from edgekit.passes.quantize.schemes import Role
+from edgekit.passes.quantize.grids import Role
 from edgekit.program import Skipped
 from edgekit.targets import QuantizeRules
 

@@ -1,24 +1,28 @@
-"""The quantization pass: plan, observe, choose grids, correct biases, insert."""
+"""The quantization pass: plan, observe, choose grids, insert."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx
 
 from edgekit.calibration import Recipe
-from edgekit.errors import UserError
-from edgekit.passes.aten import BATCH_NORM, clean, is_call, node_facts, read_tensor
+from edgekit.errors import ModelError, UserError
+from edgekit.passes.aten import BATCH_NORM, clean, is_call, layer_name, node_facts, read_tensor
 from edgekit.passes.contract import PassContext, PassResult
-from edgekit.passes.quantize.calibrate import Batches, mean_weight_error, observe
-from edgekit.passes.quantize.insert import insert_activations, insert_weight, quantize_weight, set_bias
-from edgekit.passes.quantize.observers import HistogramObserver
+from edgekit.passes.quantize.bias_tmp import mean_weight_error
+from edgekit.passes.quantize.calibrate import Observed, observe
+from edgekit.passes.quantize.evidence import tensor_findings, tensor_records
+from edgekit.passes.quantize.grids import Form, Grid, activation_form, make_grid
+from edgekit.passes.quantize.insert import insert_activations, insert_weight, set_bias
+from edgekit.passes.quantize.observers import Limits, SearchObserver, make_observer
 from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Plan, Site, make_plan
-from edgekit.passes.quantize.schemes import Grid, activation_grid, weight_grid
+from edgekit.passes.quantize.search import search
+from edgekit.passes.quantize.weights import quantized_weight, weight_grid
+from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program, Record
 from edgekit.targets import QuantizeRules
 
@@ -32,17 +36,17 @@ class Quantize:
     The result computes, in float, exactly what an int8 engine that keeps to the standard computes, and stays trainable:
     weights are parameters behind ``edgekit::qdq``, whose gradient is the straight-through estimator.
 
+    The record's ``details`` hold ``tensors`` and ``findings`` (:mod:`edgekit.passes.quantize.evidence`).
+
     Attributes:
         rules: Where int8 goes and in which form, from the target.
-        recipe: How ranges are found.
-        batches: The calibration images.
-        count: How many images ``batches`` gives.
+        recipe: How ranges are found. Its corrections are passes of their own.
+        data: The calibration images.
     """
 
     rules: QuantizeRules
     recipe: Recipe
-    batches: Batches
-    count: int
+    data: CalibrationData
     name: str = "quantize"
 
     def check(self, program: Program) -> None:
@@ -59,24 +63,24 @@ class Quantize:
     def run(self, program: Program, context: PassContext) -> PassResult:
         program = program.copied()
         graph = program.graph
-        example = next(self.batches(), None)
-        if example is None:
-            raise UserError("calibration: no image could be used", hint="give a folder with readable images (--data)")
-        plan = make_plan(graph, node_facts(graph, *example), self.rules)
-        observers = observe(graph, plan, self.batches, count=self.count, progress=context.progress)
-        grids = self._grids(plan, observers)
+        plan = make_plan(graph, node_facts(graph, *self.data.example()), self.rules)
+        layers = {node: (_weight(graph, node), axis) for node, axis in plan.weights}
+        observed = observe(
+            graph, plan, self.data, observer=lambda: make_observer(self.recipe.ranges), progress=context.progress
+        )
         weights = {
-            node: weight_grid(self._weight(graph, node), axis=axis, bits=self.rules.weight_bits)
-            for node, axis in plan.weights
+            node: weight_grid(weight, axis=axis, bits=self.rules.weight_bits, method=self.recipe.ranges.weights)
+            for node, (weight, axis) in layers.items()
         }
+        rounded = {node: quantized_weight(layers[node][0], grid) for node, grid in weights.items()}
+        grids, methods = self._grids(graph, plan, observed, rounded, context)
         shifts: Mapping[fx.Node, torch.Tensor] = {}
-        if self.recipe.bias_correction:
-            errors = {
-                node: quantize_weight(self._weight(graph, node), grid) - self._weight(graph, node)
-                for node, grid in weights.items()
-            }
-            limit = min(self.recipe.bias_samples, self.count)
-            shifts = mean_weight_error(graph, errors, self.batches, limit=limit, progress=context.progress)
+        if self.recipe.corrections.bias != "off":
+            errors = {node: rounded[node] - layers[node][0] for node in layers}
+            shifts = mean_weight_error(
+                graph, errors, self.data.batches, limit=min(48, self.data.count), progress=context.progress
+            )
+        records = tensor_records(plan, grids, observed, methods)
         for node, shift in shifts.items():
             set_bias(graph, node, shift)
         pairs = insert_activations(graph, plan, grids)
@@ -88,33 +92,53 @@ class Quantize:
             summary=f"{len(plan.weights)} layers to int8 with {pairs} activation pairs, {len(plan.skipped)} left float",
             changed=len(plan.weights),
             skipped=plan.skipped,
-            details=self._details(plan, grids, observers),
+            details={
+                "recipe": self.recipe.name,
+                "method": self.recipe.ranges.method,
+                "images": self.data.count,
+                "tensors": records,
+                "findings": tensor_findings(records, images=self.data.count),
+            },
         )
         return PassResult(program=program.recorded(record))
 
-    def _weight(self, graph: fx.GraphModule, node: fx.Node) -> torch.Tensor:
-        attribute = node.args[1]
-        assert isinstance(attribute, fx.Node)
-        return read_tensor(graph, attribute).detach()
-
-    def _grids(self, plan: Plan, observers: Mapping[Site, HistogramObserver]) -> dict[Site, Grid]:
-        grids: dict[Site, Grid] = {}
+    def _grids(
+        self,
+        graph: fx.GraphModule,
+        plan: Plan,
+        observed: Mapping[Site, Observed],
+        rounded: Mapping[fx.Node, torch.Tensor],
+        context: PassContext,
+    ) -> tuple[dict[Site, Grid], dict[Site, str]]:
+        """Returns each site's grid, and the name of the way that found it."""
+        method = self.recipe.ranges.method
+        choices: dict[Site, dict[str, Grid]] = {}
         for group in plan.groups:
-            grid = activation_grid(
-                observers[group[0]], role=group[0].role, activations=self.rules.activations, method=self.recipe.method
+            observer = observed[group[0]].whole
+            form = self._form(group[0], observer.observed)
+            found = (
+                observer.candidates(form) if isinstance(observer, SearchObserver) else {method: observer.limits(form)}
             )
-            grids.update(dict.fromkeys(group, grid))
-        return grids
+            grids = {name: make_grid(*limits, form) for name, limits in found.items()}
+            choices.update(dict.fromkeys(group, grids))
+        methods = dict.fromkeys(choices, method)
+        if method == "search":
+            limit = self.recipe.ranges.search_samples
+            best = search(graph, plan, choices, rounded, self.data, limit=limit, progress=context.progress)
+            methods.update(best)  # type: ignore[arg-type]
+        return {site: choices[site][methods[site]] for site in choices}, dict(methods)
 
-    def _details(
-        self, plan: Plan, grids: Mapping[Site, Grid], observers: Mapping[Site, HistogramObserver]
-    ) -> dict[str, Any]:
-        tensors = {
-            f"{site.node.name} ({site.role})": {
-                "observed": [observers[site].minimum, observers[site].maximum],
-                "range": list(grids[site].limits()),
-            }
-            for group in plan.groups
-            for site in group
-        }
-        return {"recipe": self.recipe.name, "method": self.recipe.method, "images": self.count, "activations": tensors}
+    def _form(self, site: Site, observed: Limits) -> Form:
+        return activation_form(float(observed[0]), role=site.role, activations=self.rules.activations)
+
+
+def _weight(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor:
+    attribute = node.args[1]
+    assert isinstance(attribute, fx.Node)
+    weight = read_tensor(graph, attribute).detach()
+    if not bool(weight.isfinite().all()):
+        raise ModelError(
+            f"the weight of layer '{layer_name(node)}' holds NaN or infinity",
+            hint="the checkpoint is damaged, or training diverged: evaluate the model before compiling it",
+        )
+    return weight
