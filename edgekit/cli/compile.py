@@ -79,10 +79,13 @@ Examples:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "int8", "fp16", "bf16", "fp32"]),
+    type=click.Choice(["auto", "int8", "mixed", "fp16", "bf16", "fp32"]),
     default="auto",
     show_default=True,
-    help="Pick by measurement, or force one.",
+    help="Pick by measurement, or force one. mixed: int8, with layers returned to float where it drops too far.",
+)
+@click.option(
+    "--strict", is_flag=True, help="Fail where a layer that was planned int8 runs otherwise; else it is a finding."
 )
 @click.option(
     "--max-drop",
@@ -129,7 +132,8 @@ def command(
     recipe: str,
     samples: int | None,
     seed: int | None,
-    precision: Literal["auto", "int8", "fp16", "bf16", "fp32"],
+    precision: Literal["auto", "int8", "mixed", "fp16", "bf16", "fp32"],
+    strict: bool,
     max_drop: float,
     max_eval: int,
     dynamic_batch: bool,
@@ -159,6 +163,7 @@ def command(
         samples=samples,
         seed=seed,
         precision=precision,
+        strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
         dynamic_batch=dynamic_batch,

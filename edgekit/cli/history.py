@@ -5,7 +5,7 @@ The report is data that a bundle carries, from whatever version of edgekit made 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.table import output_width, table
@@ -49,7 +49,28 @@ def candidates_text(target: Mapping[str, Any]) -> str:
     ]
     right = ["accuracy", "p50 ms", "engine bytes"]
     title = f"{target['target']}: ships {', '.join(target.get('shipped', []))}; {target.get('why', '')}"
-    return f"{title}\n{table(headers, rows, right=right, width=output_width())}"
+    blocks = [f"{title}\n{table(headers, rows, right=right, width=output_width())}"]
+    blocks += [_steps_text(item["steps"]) for item in target.get("candidates", []) if item.get("steps")]
+    return "\n\n".join(blocks)
+
+
+def _steps_text(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Lays out how layers were returned to float, each line naming the layers that joined in this step."""
+    rows = []
+    for number, step in enumerate(steps):
+        before = steps[number - 1]["layers"] if number else []
+        rows.append(
+            [
+                str(len(step["layers"])),
+                ", ".join(layer for layer in step["layers"] if layer not in before),
+                _interval(step.get("drop"), "{:+.2f}"),
+                "-" if step.get("p50_ms") is None else f"{step['p50_ms']:.3f}",
+                _interval(step.get("time_to_int8"), "{:.3f}"),
+                "yes" if step.get("passed") else "no",
+            ]
+        )
+    headers = ["float layers", "returned in this step", "drop, points", "p50 ms", "time / int8", "good enough"]
+    return f"layers returned to float:\n{table(headers, rows, right=['p50 ms'], width=output_width())}"
 
 
 def history_text(report: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ def compile(
     samples: int | None = None,
     seed: int | None = None,
     precision: Choice = "auto",
+    strict: bool = False,
     max_drop: float = 1.0,
     max_eval: int = 2000,
     dynamic_batch: bool = False,
@@ -54,8 +55,8 @@ def compile(
         data: Folder of calibration images; None compiles to the best float engine.
         eval_data: Folder of labelled images that the model has not seen; None takes a split of ``data``.
         output: The bundle; None derives it from the model's name.
-        recipe, samples, seed, precision, max_drop, max_eval, dynamic_batch, timing, golden, golden_from_data, threads:
-            See :class:`edgekit.compiler.CompileOptions`.
+        recipe, samples, seed, precision, strict, max_drop, max_eval, dynamic_batch, timing, golden, golden_from_data,
+            threads: See :class:`edgekit.compiler.CompileOptions`.
         arch: For a checkpoint: ``package.module:callable`` that builds the model.
         arch_path: Folder from which ``arch`` is imported.
         arch_args: Arguments of the callable, as text; read as Python literals where they are such.
@@ -85,6 +86,7 @@ def compile(
         samples=samples,
         seed=seed,
         precision=precision,
+        strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
         dynamic_batch=dynamic_batch,

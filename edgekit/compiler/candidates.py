@@ -19,9 +19,22 @@ from edgekit.program import Program
 from edgekit.runtime.golden import rel_l2
 from edgekit.targets import Precision, Target
 
-__all__ = ["Candidate", "Failure", "build_candidate", "precisions_for"]
+__all__ = ["MIXED", "Candidate", "Failure", "build_candidate", "is_integer", "precisions_for"]
+
+MIXED = "mixed"
+"""int8 with the costliest layers in float: a candidate of its own, by the target's int8 rules, bounds and options."""
 
 Array = np.ndarray[Any, Any]
+
+
+def is_integer(precision: str) -> bool:
+    """Whether a candidate of this precision has int8 layers."""
+    return precision in ("int8", MIXED)
+
+
+def in_target(precision: str) -> str:
+    """Returns the name under which the target's tables speak of a candidate."""
+    return "int8" if precision == MIXED else precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +76,8 @@ def precisions_for(target: Target, backend: Backend, options: CompileOptions) ->
             nothing but int8 and there is no data.
     """
     has_data = options.data is not None
+    if options.precision == MIXED:
+        return _for_mixed(target, has_data)
     if options.precision != "auto":
         if options.precision not in target.precisions:
             raise ConfigError(
@@ -83,21 +98,30 @@ def precisions_for(target: Target, backend: Backend, options: CompileOptions) ->
     return precisions
 
 
+def _for_mixed(target: Target, has_data: bool) -> tuple[Precision, ...]:
+    """Mixed starts from int8, and that alone."""
+    if "int8" not in target.precisions:
+        raise ConfigError(f"target '{target.name}' does not run int8, so nothing can be mixed")
+    if not has_data:
+        raise ConfigError("precision mixed needs calibration images", hint="give a folder of images (--data)")
+    return ("int8",)
+
+
 def build_candidate(
     precision: str, *, target: Target, backend: Backend, quantized: Program | None, derived: Derived
 ) -> Candidate | Failure:
     """Exports and builds one candidate; a refusal comes back as a :class:`Failure`, to be reported and not lost.
 
     Args:
-        precision: One of the target's.
+        precision: One of the target's, or ``mixed``.
         target: The target.
         backend: Its backend.
-        quantized: The quantized program of the target's scheme, for int8.
+        quantized: The quantized program, for int8 and mixed.
         derived: Where the float program, graphs and reference answers come from.
     """
     try:
         program = _program(precision, target, quantized, derived)
-        graph = derived.graph(program, target.portable, precision)
+        graph = derived.graph(program, target.portable, in_target(precision))
         unsupported = [verdict for verdict in backend.supports(graph, target) if not verdict.supported]
         if unsupported:
             shown = "; ".join(f"{item.operator} '{item.node}': {item.reason}" for item in unsupported[:3])
@@ -108,7 +132,7 @@ def build_candidate(
         rehearsal = backend.rehearse(graph, target) if target.build == "device" else None
         if rehearsal is not None and not rehearsal.built:
             raise StageError(f"rehearsal with {rehearsal.builder} refused the {precision} graph: {rehearsal.reason}")
-        options = engine.options if engine is not None else backend.options(target, precision)
+        options = engine.options if engine is not None else backend.options(target, in_target(precision))
     except InternalError:
         raise
     except EdgekitError as error:
@@ -138,9 +162,9 @@ def build_candidate(
 
 
 def _program(precision: str, target: Target, quantized: Program | None, derived: Derived) -> Program:
-    if precision == "int8":
+    if is_integer(precision):
         if quantized is None:
-            raise InternalError(f"target '{target.name}': no quantized program for int8")
+            raise InternalError(f"target '{target.name}': no quantized program for {precision}")
         return quantized
     if precision == "fp16" and target.portable.half == "graph":
         return derived.half
@@ -154,5 +178,5 @@ def _golden_limit(target: Target, precision: str, float_distance: float) -> floa
     deep network carries every such flip on. Two results that each err by the noise, independently, differ by its square
     root of two. A wrong kernel goes far beyond. Outputs that are not finite get no such allowance.
     """
-    bound = target.golden_rel_l2[precision]
-    return max(bound, 1.5 * float_distance) if precision == "int8" and math.isfinite(float_distance) else bound
+    bound = target.golden_rel_l2[in_target(precision)]
+    return max(bound, 1.5 * float_distance) if is_integer(precision) and math.isfinite(float_distance) else bound

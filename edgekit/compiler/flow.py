@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,25 +11,27 @@ from typing import Any
 import numpy as np
 
 from edgekit.backends.base import Backend
-from edgekit.compiler.candidates import Candidate, Failure, build_candidate
+from edgekit.compiler.candidates import MIXED, Candidate, Failure, build_candidate
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.gates import accuracy_gate, accuracy_of, golden_gate, speed_gate
 from edgekit.compiler.golden import golden_from, golden_inputs
+from edgekit.compiler.history import history, scheme_name
 from edgekit.compiler.images import Images
 from edgekit.compiler.inputs import Inputs, Job, check_output
+from edgekit.compiler.mixed import mix
 from edgekit.compiler.options import CompileOptions
 from edgekit.compiler.packing import Packed, pack
 from edgekit.compiler.placement import Placement, place
+from edgekit.compiler.quantization import Quantized, quantize
 from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.selection import Selection, select
-from edgekit.compiler.warn import data_warnings, target_warnings
+from edgekit.compiler.warn import data_warnings, diagnostic_warnings, target_warnings
 from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, StageError
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
-from edgekit.passes.quantize import Quantize
 from edgekit.passes.samples import CalibrationData
-from edgekit.program import Program, Record
+from edgekit.program import Program
 from edgekit.progress import Progress
 from edgekit.runtime.machine import describe_machine
 from edgekit.runtime.session import Session
@@ -111,7 +114,7 @@ class _Flow:
     def run(self, output: Path) -> CompileReport:
         # Before the long work, so that unreadable images show in seconds.
         reference = self.derived.reference
-        quantized: dict[QuantizeRules, Program] = {}
+        quantized: dict[QuantizeRules, Quantized] = {}
         packed: list[Packed] = []
         reports: list[TargetReport] = []
         for job in self.inputs.jobs:
@@ -122,6 +125,7 @@ class _Flow:
             reports.append(outcome)
             packed += [Packed(target=job.target, candidate=item, latency=outcome.latency) for item in shipped]
         data = self._data()
+        diagnostics = {scheme_name(rules, self.inputs.jobs): item.diagnostics for rules, item in quantized.items()}
         report = CompileReport(
             name=self.derived.floating.name,
             output=output,
@@ -130,10 +134,12 @@ class _Flow:
             float_accuracy=None if reference is None else accuracy_of(reference, None, simulated=True),
             targets=tuple(reports),
             data=data,
-            history=self._history(quantized, packed),
+            history=history(floating=self.derived.floating, quantized=quantized, packed=packed, jobs=self.inputs.jobs),
+            diagnostics=diagnostics,
             warnings=(
                 *self.inputs.warnings,
                 *data_warnings(data),
+                *(line for scheme, item in diagnostics.items() for line in diagnostic_warnings(scheme, item)),
                 *(line for target in reports for line in target_warnings(target, accuracy_known=reference is not None)),
             ),
             machine=describe_machine(),
@@ -149,17 +155,16 @@ class _Flow:
         )
         return replace(report, content_digest=manifest.content_digest, bundle_bytes=output.stat().st_size)
 
-    def _quantize(self, rules: QuantizeRules) -> Program:
+    def _quantize(self, rules: QuantizeRules) -> Quantized:
         images, recipe = self.calibration, self.inputs.recipe
         if images is None:
             raise InternalError("quantization was asked for without data")
         floating = self.derived.floating
         size = recipe.batch_size if floating.dynamic_batch else 1
         data = CalibrationData(source=lambda: images.batches(size), count=len(images), name_of=images.name_of)
-        quantize = Quantize(rules=rules, recipe=recipe, data=data)
-        return run_passes(floating, [quantize], self.context)
+        return quantize(floating, rules=rules, recipe=recipe, data=data, context=self.context)
 
-    def _target(self, job: Job, quantized: Program | None) -> tuple[TargetReport, tuple[Candidate, ...]]:
+    def _target(self, job: Job, quantized: Quantized | None) -> tuple[TargetReport, tuple[Candidate, ...]]:
         target = job.target
         placement = place(target, job.backend)
         candidates, failures = self._built(job, quantized)
@@ -167,14 +172,23 @@ class _Flow:
         with ExitStack() as stack:
             candidates, sessions = self._opened(stack, candidates, job.backend, placement)
             candidates = [self._checked(item, sessions.get(item.precision), placement) for item in candidates]
+            if quantized is not None and self._mixes(candidates):
+                mixed = self._mixed(stack, job, quantized, sessions, placement)
+                candidates += [mixed] if isinstance(mixed, Candidate) else []
+                failures += [mixed] if isinstance(mixed, CandidateReport) else []
             if timed:
                 feeds = {name: array[:1] for name, array in self.derived.golden.items()}
                 seed, progress = self.inputs.recipe.seed, self.context.progress
                 candidates = speed_gate(candidates, sessions, feeds, seed=seed, progress=progress)
-        choice = select(candidates, target=target, timed=timed, forced=self.options.precision != "auto")
+        asked = None if self.options.precision == "auto" else self.options.precision
+        choice = select(candidates, target=target, timed=timed, forced=asked)
         by_precision = {item.precision: item for item in (*failures, *(item.report for item in choice.candidates))}
+        order = [item for item in (*job.precisions, MIXED) if item in by_precision]
+        reports = tuple(by_precision[precision] for precision in order)
         if not choice.shipped:
-            raise _nothing_passed(target.name, [by_precision[precision] for precision in job.precisions])
+            raise _nothing_passed(target.name, reports)
+        if self.options.strict:
+            _check_executed(target.name, [item.report for item in choice.shipped])
         report = TargetReport(
             target=target.name,
             title=target.title,
@@ -182,17 +196,53 @@ class _Flow:
             why=_why(choice, placement, timed=timed),
             latency="measured" if timed else "unverified",
             verified_on=placement.verified_on,
-            candidates=tuple(by_precision[precision] for precision in job.precisions),
+            candidates=reports,
         )
         return report, choice.shipped
 
-    def _built(self, job: Job, quantized: Program | None) -> tuple[list[Candidate], list[CandidateReport]]:
+    def _mixes(self, candidates: Sequence[Candidate]) -> bool:
+        """Mixed precision is for an int8 candidate that answers as it should but drops too far."""
+        wanted = self.options.precision in ("auto", MIXED)
+        return wanted and any(item.precision == "int8" and item.report.gate == "accuracy" for item in candidates)
+
+    def _mixed(
+        self,
+        stack: ExitStack,
+        job: Job,
+        quantized: Quantized,
+        sessions: dict[str, Session],
+        placement: Placement,
+    ) -> Candidate | CandidateReport:
+        if self.calibration is None:
+            raise InternalError("an int8 candidate was made without data")
+        mixed = mix(
+            stack,
+            job,
+            quantized=quantized,
+            int8=sessions.get("int8"),
+            images=self.calibration,
+            derived=self.derived,
+            options=self.options,
+            placement=placement,
+            context=self.context,
+        )
+        if mixed.candidate is None:
+            return mixed.report
+        if mixed.session is not None:
+            sessions[MIXED] = mixed.session
+        return mixed.candidate
+
+    def _built(self, job: Job, quantized: Quantized | None) -> tuple[list[Candidate], list[CandidateReport]]:
         outcomes: list[Candidate | Failure] = []
         with self.context.progress.task(f"building for {job.target.name}", len(job.precisions)) as bar:
             for precision in job.precisions:
                 outcomes.append(
                     build_candidate(
-                        precision, target=job.target, backend=job.backend, quantized=quantized, derived=self.derived
+                        precision,
+                        target=job.target,
+                        backend=job.backend,
+                        quantized=None if quantized is None else quantized.program,
+                        derived=self.derived,
                     )
                 )
                 bar.advance()
@@ -249,21 +299,6 @@ class _Flow:
             skipped=tuple(image.brief for image in (*calibration, *evaluation)),
         )
 
-    def _history(self, quantized: dict[QuantizeRules, Program], packed: list[Packed]) -> dict[str, tuple[Record, ...]]:
-        """What every stage did: to the float program, and from there to each scheme."""
-        floating = self.derived.floating
-        history = {"float": floating.history}
-        for number, (rules, program) in enumerate(quantized.items()):
-            names = [job.target.name for job in self.inputs.jobs if job.target.quantize == rules]
-            history[f"int8 {number + 1}: {', '.join(names)}"] = program.history[len(floating.history) :]
-        half = [
-            item for item in packed if item.candidate.program is not floating and item.candidate.precision == "fp16"
-        ]
-        if half:
-            names = [item.target.name for item in half]
-            history[f"fp16: {', '.join(names)}"] = half[0].candidate.program.history[len(floating.history) :]
-        return history
-
 
 def _why(choice: Selection, placement: Placement, *, timed: bool) -> str:
     if timed:
@@ -279,9 +314,20 @@ def _nothing_built(target: str, failures: list[Failure]) -> EdgekitError:
     return StageError(f"target '{target}': no candidate could be built\n  " + "\n  ".join(lines))
 
 
-def _nothing_passed(target: str, candidates: list[CandidateReport]) -> GateFailed:
+def _check_executed(target: str, shipped: Sequence[CandidateReport]) -> None:
+    """With ``--strict``, what ran otherwise than planned is an error."""
+    lines = [f"{item.precision}: {finding}" for item in shipped for finding in item.findings]
+    if lines:
+        raise GateFailed(
+            f"target '{target}': the engine does not run as planned\n  " + "\n  ".join(lines),
+            hint="leave --strict out to ship it all the same; the report then shows the finding",
+        )
+
+
+def _nothing_passed(target: str, candidates: Sequence[CandidateReport]) -> GateFailed:
     lines = [f"{item.precision}: {item.reason}" for item in candidates]
     return GateFailed(
         f"target '{target}': no candidate passed its gates\n  " + "\n  ".join(lines),
-        hint="allow a larger drop (--max-drop), give more or better calibration images, or another precision",
+        hint="allow a larger drop (--max-drop), let layers go back to float (--precision mixed), give more or better "
+        "calibration images, or another precision",
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.bench.interleave import interleave
 from edgekit.bench.statistics import Interval, median_ratio_interval, paired_interval
-from edgekit.compiler.candidates import Candidate
+from edgekit.compiler.candidates import Candidate, is_integer
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.images import engine_answers
 from edgekit.compiler.records import Accuracy, Latency
@@ -22,7 +22,7 @@ from edgekit.runtime.golden import check_golden, golden_errors
 from edgekit.runtime.session import Session
 from edgekit.tasks import MetricReport
 
-__all__ = ["accuracy_gate", "accuracy_of", "golden_gate", "speed_gate"]
+__all__ = ["accuracy_gate", "accuracy_of", "call_of", "drop_in_points", "golden_gate", "speed_gate", "timed"]
 
 Array = np.ndarray[Any, Any]
 _BLOCKS = 12
@@ -36,7 +36,9 @@ def golden_gate(candidate: Candidate, session: Session, inputs: Mapping[str, Arr
     try:
         errors = golden_errors(session.infer, inputs, candidate.golden)
     except StageError as error:
-        report = replace(candidate.report, status="rejected", reason=f"the engine disagrees: {error.message}")
+        report = replace(
+            candidate.report, status="rejected", gate="golden", reason=f"the engine disagrees: {error.message}"
+        )
         return replace(candidate, report=replace(report, layers=layers))
     report = replace(
         candidate.report,
@@ -49,7 +51,8 @@ def golden_gate(candidate: Candidate, session: Session, inputs: Mapping[str, Arr
     )
     problem = check_golden(errors, candidate.golden_limit)
     if problem is not None:
-        report = replace(report, status="rejected", reason=f"the engine disagrees with the program: {problem}")
+        reason = f"the engine disagrees with the program: {problem}"
+        report = replace(report, status="rejected", gate="golden", reason=reason)
     return replace(candidate, report=report)
 
 
@@ -59,7 +62,7 @@ def _names(layer: str) -> list[str]:
 
 def _findings(candidate: Candidate, ran_int8: set[str]) -> tuple[str, ...]:
     missed = [name for name in candidate.graph.quantized_layers if name not in ran_int8]
-    if candidate.precision != "int8" or not missed:
+    if not is_integer(candidate.precision) or not missed:
         return ()
     shown = ", ".join(missed[:_SHOWN]) + (f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else "")
     return (f"{len(missed)} of {len(candidate.graph.quantized_layers)} layers planned int8 ran otherwise: {shown}",)
@@ -67,20 +70,20 @@ def _findings(candidate: Candidate, ran_int8: set[str]) -> tuple[str, ...]:
 
 def accuracy_of(report: MetricReport, reference: MetricReport | None, *, simulated: bool) -> Accuracy:
     """Puts a metric beside its float reference; the interval pairs the two image by image."""
-    drop = None
-    if reference is not None:
-        paired = paired_interval(reference.per_sample, report.per_sample)
-        drop = Interval(
-            estimate=100 * paired.estimate, low=100 * paired.low, high=100 * paired.high, level=paired.level
-        )
     return Accuracy(
         metric=report.name,
         value=report.value,
         samples=report.samples,
-        drop=drop,
+        drop=None if reference is None else drop_in_points(reference, report),
         kind="simulated" if simulated else "measured",
         per_class={name: score.value for name, score in report.per_class.items()},
     )
+
+
+def drop_in_points(reference: MetricReport, report: MetricReport) -> Interval:
+    """Reference minus report in percentage points, paired image by image."""
+    paired = paired_interval(reference.per_sample, report.per_sample)
+    return Interval(estimate=100 * paired.estimate, low=100 * paired.low, high=100 * paired.high, level=paired.level)
 
 
 def accuracy_gate(
@@ -118,7 +121,9 @@ def accuracy_gate(
                 measured = score(images.spec, engine_answers(session.infer, images, bar))
         except StageError as error:
             reason = f"the engine's answers cannot be scored: {error.message}"
-            return replace(candidate, report=replace(candidate.report, status="rejected", reason=reason))
+            return replace(
+                candidate, report=replace(candidate.report, status="rejected", gate="accuracy", reason=reason)
+            )
     accuracy = accuracy_of(measured, reference, simulated=simulated or session is None)
     report = replace(candidate.report, accuracy=accuracy)
     drop = accuracy.drop
@@ -128,7 +133,7 @@ def accuracy_gate(
             f"{accuracy.metric} drops by {drop.estimate:.2f} points "
             f"(95 % interval {drop.low:.2f} to {drop.high:.2f}), at most {max_drop:.2f} allowed"
         )
-        report = replace(report, status="rejected", reason=reason)
+        report = replace(report, status="rejected", gate="accuracy", reason=reason)
     return replace(candidate, report=report)
 
 
@@ -146,21 +151,29 @@ def speed_gate(
     would have brought. int8 is rejected only when the whole interval of its ratio lies above 1.
     """
     calls = {
-        item.precision: _call(sessions[item.precision], feeds) for item in candidates if item.precision in sessions
+        item.precision: call_of(sessions[item.precision], feeds) for item in candidates if item.precision in sessions
     }
     if not calls:
         return list(candidates)
-    probe = interleave(calls, blocks=1, per_visit=5, seed=seed)
-    slowest = max(float(np.median(samples)) for samples in probe.values())
-    per_visit = int(np.clip(_VISIT_NS / slowest, 3, 200))
-    with progress.task("timing candidates", _BLOCKS) as bar:
-        samples = interleave(calls, blocks=_BLOCKS, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))
-    floats = [item.precision for item in candidates if item.precision != "int8" and item.report.status == "passed"]
+    samples = timed(calls, label="timing candidates", seed=seed, progress=progress)
+    floats = [
+        item.precision for item in candidates if not is_integer(item.precision) and item.report.status == "passed"
+    ]
     best = min(floats, key=lambda name: float(np.median(samples[name])), default=None)
     return [_timed(item, samples, best) if item.precision in samples else item for item in candidates]
 
 
-def _call(session: Session, feeds: Mapping[str, Array]) -> Any:
+def timed(calls: Mapping[str, Any], *, label: str, seed: int, progress: Progress) -> dict[str, Any]:
+    """Times callables against each other, interleaved; name to (blocks, calls) int64 nanoseconds."""
+    probe = interleave(calls, blocks=1, per_visit=5, seed=seed)
+    slowest = max(float(np.median(samples)) for samples in probe.values())
+    per_visit = int(np.clip(_VISIT_NS / slowest, 3, 200))
+    with progress.task(label, _BLOCKS) as bar:
+        return interleave(calls, blocks=_BLOCKS, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))
+
+
+def call_of(session: Session, feeds: Mapping[str, Array]) -> Any:
+    """One inference of one image, as a callable to be timed."""
     return lambda: session.infer(feeds)
 
 
@@ -174,9 +187,9 @@ def _timed(candidate: Candidate, samples: Mapping[str, Any], best: str | None) -
         ratio_to_float=ratio,
     )
     report = replace(candidate.report, latency=latency)
-    if candidate.precision == "int8" and report.status == "passed" and ratio is not None and ratio.low > 1.0:
+    if is_integer(candidate.precision) and report.status == "passed" and ratio is not None and ratio.low > 1.0:
         reason = (
             f"slower than {best}: time ratio {ratio.estimate:.3f} (95 % interval {ratio.low:.3f} to {ratio.high:.3f})"
         )
-        report = replace(report, status="rejected", reason=reason)
+        report = replace(report, status="rejected", gate="speed", reason=reason)
     return replace(candidate, report=report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -93,17 +93,18 @@ def engine_answers(infer: Infer, images: Images, bar: ProgressTask) -> Iterator[
         bar.advance()
 
 
-def program_answers(program: Program, images: Images, bar: ProgressTask) -> Iterator[Answer]:
+def program_answers(program: Program, images: Iterable[ReadImage], bar: ProgressTask | None) -> Iterator[Answer]:
     """Runs a folded program on every image, in batches where it takes them."""
     for group in _groups(images, _PROGRAM_BATCH if program.dynamic_batch else 1):
         results = program.run(_stacked(group))
         for index, image in enumerate(group):
             outputs = zip(program.outputs, results, strict=True)
             yield image, {item.name: result[index : index + 1].numpy() for item, result in outputs}
-            bar.advance()
+            if bar is not None:
+                bar.advance()
 
 
-def _groups(images: Images, size: int) -> Iterator[list[ReadImage]]:
+def _groups(images: Iterable[ReadImage], size: int) -> Iterator[list[ReadImage]]:
     group: list[ReadImage] = []
     for image in images:
         group.append(image)

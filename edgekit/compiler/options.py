@@ -12,7 +12,7 @@ from edgekit.runtime.tasks.base import Spec
 
 __all__ = ["Choice", "CompileOptions"]
 
-Choice = Literal["auto", "int8", "fp16", "bf16", "fp32"]
+Choice = Literal["auto", "int8", "mixed", "fp16", "bf16", "fp32"]
 """``auto``, or the precision that is forced."""
 
 
@@ -31,6 +31,7 @@ class CompileOptions:
         samples: Calibration images, overriding the recipe's.
         seed: Seed of every random choice, overriding the recipe's.
         precision: ``auto`` picks by measurement; another value forces that candidate (its gates still run).
+        strict: A layer that was planned int8 and ran otherwise is an error, not a finding of the report.
         max_drop: Largest accepted drop of the task's metric against float, in points (1.0 = one percentage point).
         max_eval: At most this many labelled images are used by the accuracy gate (stratified, seeded).
         dynamic_batch: Ask for engines that take any batch size; otherwise engines take one image.
@@ -50,6 +51,7 @@ class CompileOptions:
     samples: int | None = None
     seed: int | None = None
     precision: Choice = "auto"
+    strict: bool = False
     max_drop: float = 1.0
     max_eval: int = 2000
     dynamic_batch: bool = False

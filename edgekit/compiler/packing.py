@@ -13,7 +13,7 @@ import numpy as np
 import edgekit
 from edgekit.bundle import array_bytes, store_name, write_bundle
 from edgekit.bundle.manifest import FORMAT_MAJOR, FORMAT_MINOR, EngineRecord, Entry, Golden, Manifest
-from edgekit.compiler.candidates import Candidate
+from edgekit.compiler.candidates import Candidate, is_integer
 from edgekit.program import Program
 from edgekit.runtime.tasks import spec_to_dict
 from edgekit.runtime.tasks.base import Spec
@@ -104,7 +104,7 @@ def pack(
 
 def _requires(target: Target, precision: str) -> Requires:
     """The target's demands on a machine; a float engine needs no integer instructions."""
-    return target.requires if precision == "int8" else replace(target.requires, cpu_flags_any=())
+    return target.requires if is_integer(precision) else replace(target.requires, cpu_flags_any=())
 
 
 def _versions() -> dict[str, str]:

@@ -30,7 +30,7 @@ class Placement:
 
     def opens(self, precision: str) -> bool:
         """Whether an engine of this precision is opened here, perhaps on the CPU in the device's place."""
-        return self.verified_on != "not here" and (precision != "int8" or self.exact_int8)
+        return self.verified_on != "not here" and (precision not in ("int8", "mixed") or self.exact_int8)
 
     def opened_as(self, engine: Engine) -> Engine:
         """The engine as this machine can open it.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from edgekit.bench.statistics import Interval
 from edgekit.tensorspec import LayerRecord
 
-__all__ = ["Accuracy", "CandidateReport", "DataReport", "Latency", "TargetReport"]
+__all__ = ["Accuracy", "CandidateReport", "DataReport", "Latency", "LayerCost", "MixedStep", "TargetReport"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,52 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerCost:
+    """What one layer costs, quantized alone in a network that is otherwise float.
+
+    Attributes:
+        layer: Dotted name of the module that owns its weight.
+        node: Its name in the graph.
+        drop: Float's metric minus this network's on calibration images, in points, with the paired 95 % interval; None
+            without labels.
+        sqnr_db: Signal-to-noise ratio at the network's outputs; None where nothing changed.
+    """
+
+    layer: str
+    node: str
+    drop: Interval | None
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedStep:
+    """One step of returning layers to float, the costliest first.
+
+    Attributes:
+        layers: All that are float by this step.
+        drop: The metric's, in points, on the images of the accuracy gate; None where it could not be measured.
+        p50_ms: Median time of the step's engine, interleaved with the int8 engine; None where it is not timed here.
+        time_to_int8: Time over the int8 engine's: what the returns cost. None where it is not timed here.
+        passed: Whether the engine passed its gates.
+    """
+
+    layers: tuple[str, ...]
+    drop: Interval | None
+    p50_ms: float | None
+    time_to_int8: Interval | None
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateReport:
     """One candidate.
 
     Attributes:
-        precision: ``int8``, ``fp16``, ``bf16`` or ``fp32``.
+        precision: ``int8``, ``mixed`` (int8 with the costliest layers in float), ``fp16``, ``bf16`` or ``fp32``.
         status: ``shipped``; ``passed`` every gate but something better ships; ``rejected`` by a gate; ``failed`` to
             build.
         reason: Why.
+        gate: Which gate rejected it: ``golden``, ``accuracy`` or ``speed``; empty where none did.
         graph_bytes, engine_bytes: Sizes; no engine where the device builds it.
         golden: Output name to the engine's relative L2 error against the program on the golden inputs; None where it is
             not finite.
@@ -70,11 +108,14 @@ class CandidateReport:
         layers: Compute layers by executed precision; empty where no engine ran here.
         findings: What ran otherwise than planned.
         rehearsal: Outcome of building the graph with a related builder; None where there was none.
+        ranking: For ``mixed``: what each layer costs, the costliest first.
+        steps: For ``mixed``: how layers were returned to float until the drop was small enough.
     """
 
     precision: str
     status: Literal["shipped", "passed", "rejected", "failed"]
     reason: str
+    gate: Literal["", "golden", "accuracy", "speed"] = ""
     graph_bytes: int = 0
     engine_bytes: int = 0
     golden: Mapping[str, float | None] = field(default_factory=dict)
@@ -85,6 +126,8 @@ class CandidateReport:
     layers: tuple[LayerRecord, ...] = ()
     findings: tuple[str, ...] = ()
     rehearsal: Mapping[str, Any] | None = None
+    ranking: tuple[LayerCost, ...] = ()
+    steps: tuple[MixedStep, ...] = ()
 
     def layer_counts(self) -> dict[str, int]:
         """Compute layers by executed precision."""

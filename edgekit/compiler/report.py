@@ -30,6 +30,8 @@ class CompileReport:
         targets: In the order asked for.
         data: Which images were used.
         history: What every stage did, by target scheme.
+        diagnostics: What calibration knows of each layer and tensor, by int8 scheme; the keys are those of
+            ``docs/json.md``.
         warnings: What a user should know, each with what to do.
         machine: Where it was measured.
     """
@@ -42,6 +44,7 @@ class CompileReport:
     targets: tuple[TargetReport, ...]
     data: DataReport
     history: Mapping[str, tuple[Record, ...]]
+    diagnostics: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...]
     machine: Mapping[str, Any]
 

@@ -26,12 +26,12 @@ class Selection:
     why: str
 
 
-def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forced: bool) -> Selection:
+def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forced: str | None) -> Selection:
     """Chooses among gated candidates, given in the target's order of preference.
 
     Where the device builds the engine, everything that passed ships and the device chooses. Where candidates were
     timed, the fastest ships; an earlier one in the target's order wins where the faster one's lead is within 2 %, so
-    that noise does not pick. Otherwise the target's order decides.
+    that noise does not pick. Otherwise the target's order decides. ``forced`` is the precision that was asked for.
     """
     passed = [item for item in candidates if item.report.status == "passed"]
     if not passed:
@@ -39,8 +39,10 @@ def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forc
     if target.build == "device":
         shipped = passed
         why = f"{' and '.join(item.precision for item in passed)} passed; the device builds, times and selects"
-    elif forced:
-        shipped, why = passed[:1], f"{passed[0].precision} was asked for"
+    elif forced is not None:
+        shipped, why = passed[:1], f"{forced} was asked for"
+        if passed[0].precision != forced:
+            why += f", and {passed[0].precision} needs no layer in float"
     elif timed:
         best = _fastest(passed)
         shipped, why = [best], _why_fastest(best, passed)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from edgekit.compiler.candidates import is_integer
 from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 
-__all__ = ["data_warnings", "target_warnings"]
+__all__ = ["data_warnings", "diagnostic_warnings", "target_warnings"]
 
 _SHOWN = 3
 _LARGE_DISTANCE = 0.1
@@ -17,6 +21,25 @@ def data_warnings(data: DataReport) -> list[str]:
     rest = len(data.skipped) - _SHOWN
     shown = "; ".join(data.skipped[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
     return [f"{len(data.skipped)} images could not be read and were skipped: {shown}"]
+
+
+def diagnostic_warnings(scheme: str, diagnostics: Mapping[str, Any]) -> list[str]:
+    """Says in one line for each kind of finding which tensors it is about, and what would help.
+
+    Args:
+        scheme: Which int8 scheme.
+        diagnostics: Its diagnostics.
+    """
+    kinds: dict[str, list[Mapping[str, str]]] = {}
+    for finding in diagnostics.get("findings", ()):
+        kinds.setdefault(finding["what"], []).append(finding)
+    lines = []
+    for what, findings in kinds.items():
+        rest = len(findings) - _SHOWN
+        shown = "; ".join(f"{item['where']}: {item['why']}" for item in findings[:_SHOWN])
+        shown += f"; and {rest} more" if rest > 0 else ""
+        lines.append(f"{scheme}: {what} ({shown}): {findings[0]['help']}")
+    return lines
 
 
 def target_warnings(target: TargetReport, *, accuracy_known: bool) -> list[str]:
@@ -33,7 +56,7 @@ def target_warnings(target: TargetReport, *, accuracy_known: bool) -> list[str]:
 
 
 def _unknown_accuracy(target: TargetReport, item: CandidateReport) -> list[str]:
-    if item.precision != "int8" or item.float_distance is None or item.float_distance <= _LARGE_DISTANCE:
+    if not is_integer(item.precision) or item.float_distance is None or item.float_distance <= _LARGE_DISTANCE:
         return []
     return [
         f"{target.target}: int8 answers lie {100 * item.float_distance:.0f} % from the float ones on the golden inputs "

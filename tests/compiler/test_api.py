@@ -19,7 +19,8 @@ from tests.compiler.world import COLORS, World, picture
 def test_the_bundle_loads_with_its_self_test_and_answers_right(compiled: CompileReport, tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     with load(compiled.output, threads=1) as model:
-        assert [layer.precision for layer in model.session.layers() if layer.compute].count("int8") >= 3
+        # Which precision is fastest here is the machine's business; what ships must run as what it is called.
+        assert {layer.precision for layer in model.session.layers() if layer.compute} == {model.entry.precision}
         for label in COLORS:
             cv2.imwrite(str(tmp_path / f"{label}.png"), picture(label, generator))
             assert model(cv2.imread(str(tmp_path / f"{label}.png"))).label == label

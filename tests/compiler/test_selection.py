@@ -44,7 +44,7 @@ def candidate(precision: str, p50_ms: float | None = None, status: str = "passed
     ],
 )
 def test_the_fastest_ships_and_a_lead_within_two_percent_does_not_count(times: dict[str, float], shipped: str) -> None:
-    choice = select([candidate(*item) for item in times.items()], target=TARGET, timed=True, forced=False)
+    choice = select([candidate(*item) for item in times.items()], target=TARGET, timed=True, forced=None)
     assert [item.precision for item in choice.shipped] == [shipped]
     assert f"{shipped} passed every gate and is the fastest here: {times[shipped]:.3f} ms" in choice.why
     status = {item.precision: item.report.status for item in choice.candidates}
@@ -57,13 +57,13 @@ def test_the_fastest_ships_and_a_lead_within_two_percent_does_not_count(times: d
 def test_what_a_gate_rejected_does_not_ship_however_fast(  # the reason stays as the gate gave it
 ) -> None:
     candidates = [candidate("int8", 0.1, "rejected"), candidate("bf16", 2.0), candidate("fp32", 1.0, "failed")]
-    choice = select(candidates, target=TARGET, timed=True, forced=False)
+    choice = select(candidates, target=TARGET, timed=True, forced=None)
     assert [item.precision for item in choice.shipped] == ["bf16"]
     assert [item.report.reason for item in choice.candidates if item.precision != "bf16"] == ["a gate's reason"] * 2
 
 
 def test_untimed_candidates_ship_in_the_target_s_order() -> None:
-    choice = select([candidate("int8"), candidate("fp32")], target=TARGET, timed=False, forced=False)
+    choice = select([candidate("int8"), candidate("fp32")], target=TARGET, timed=False, forced=None)
     assert [item.precision for item in choice.shipped] == ["int8"]
     assert choice.why == "int8 is the first of the target's order that passed"
 
@@ -71,17 +71,17 @@ def test_untimed_candidates_ship_in_the_target_s_order() -> None:
 def test_a_device_that_builds_gets_all_that_passed() -> None:
     device = replace(TARGET, build="device")
     candidates = [candidate("int8"), candidate("bf16", status="rejected"), candidate("fp32")]
-    choice = select(candidates, target=device, timed=False, forced=False)
+    choice = select(candidates, target=device, timed=False, forced=None)
     assert [item.precision for item in choice.shipped] == ["int8", "fp32"]
     assert choice.why == "int8 and fp32 passed; the device builds, times and selects"
 
 
 def test_a_forced_precision_ships_because_it_was_asked_for() -> None:
-    choice = select([candidate("fp32", 9.0)], target=TARGET, timed=True, forced=True)
+    choice = select([candidate("fp32", 9.0)], target=TARGET, timed=True, forced="fp32")
     assert (choice.shipped[0].precision, choice.why) == ("fp32", "fp32 was asked for")
 
 
 def test_nothing_ships_when_nothing_passed() -> None:
-    choice = select([candidate("int8", status="rejected")], target=TARGET, timed=False, forced=True)
+    choice = select([candidate("int8", status="rejected")], target=TARGET, timed=False, forced="int8")
     assert choice.shipped == ()
     assert [item.report.status for item in choice.candidates] == ["rejected"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 
 from edgekit.errors import InternalError, UserError
@@ -80,19 +81,28 @@ class ReturnToFloat:
         return PassResult(program=program.recorded(record))
 
     def _restore(self, graph: fx.GraphModule, node: fx.Node, original: fx.Node, index: int) -> None:
-        """Gives a layer the float program's weight (1) or bias (2), under a new name: others may read the old."""
+        """Gives a layer the float program's weight (1) or bias (2); who else reads it keeps what is there."""
         source = argument(original, index, "bias")
         if not isinstance(source, fx.Node):
             if len(node.args) > index:
                 set_argument(node, index, None)
             return
-        value = read_tensor(self.floating.graph, source)
-        name = beside(str(source.target), f"{node.name}_float_{'weight' if index == 1 else 'bias'}")
+        value, name = read_tensor(self.floating.graph, source), str(source.target)
+        kept = dict(graph.named_parameters(remove_duplicate=False)).get(name)
+        if kept is not None and not torch.equal(kept, value) and _readers(graph, name) > 1:
+            name = beside(name, f"{node.name}_float.{name.rpartition('.')[2]}")
         store_parameter(graph, name, value)
         with graph.graph.inserting_before(node):
             attribute = graph.graph.get_attr(name)
         node.kwargs = {key: item for key, item in node.kwargs.items() if key != "bias"}
         set_argument(node, index, attribute)
+
+
+def _readers(graph: fx.GraphModule, name: str) -> int:
+    """How many layers read a tensor, through a pair or directly."""
+    nodes = [node for node in graph.graph.nodes if node.op == "get_attr" and node.target == name]
+    users = [user for node in nodes for user in node.users]
+    return sum(len(user.users) if is_call(user, {QDQ}) else 1 for user in users)
 
 
 def _float_side(graph: fx.GraphModule, value: fx.Node, made: dict[fx.Node, fx.Node]) -> fx.Node:

@@ -1,0 +1,74 @@
+"""From the folded float program to the int8 one: balance, quantize, correct, diagnose, as the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.calibration import Recipe
+from edgekit.passes import Pass, PassContext, run_passes
+from edgekit.passes.quantize import Quantize
+from edgekit.passes.samples import CalibrationData
+from edgekit.program import Program, Record
+from edgekit.targets import QuantizeRules
+
+__all__ = ["Quantized", "quantize", "without_long_lists"]
+
+# Lists of these belong to the diagnostics, not to the lines of history.
+_LONG = frozenset({"tensors", "findings"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """An int8 program and what is known of it.
+
+    Attributes:
+        program: The quantized program.
+        floating: The float program that it is made of, layer by layer: balanced, not yet quantized.
+        diagnostics: Plain data; the keys are those of ``docs/json.md``.
+    """
+
+    program: Program
+    floating: Program
+    diagnostics: Mapping[str, Any]
+
+
+def quantize(
+    program: Program, *, rules: QuantizeRules, recipe: Recipe, data: CalibrationData, context: PassContext
+) -> Quantized:
+    """Quantizes a folded program by a recipe.
+
+    Args:
+        program: Folded: no batch norm, preprocessing inside.
+        rules: The target's.
+        recipe: What is done.
+        data: The calibration images.
+        context: For the passes.
+
+    Raises:
+        UserError: There is no image, or the program cannot be quantized.
+        DataError: A tensor holds NaN or infinity on an image; both are named.
+    """
+    floating = program
+    correct: list[Pass] = [Quantize(rules=rules, recipe=recipe, data=data)]
+    result = run_passes(floating, correct, context)
+    measured: dict[str, Any] = {}
+    details = next(record.details for record in reversed(result.history) if record.stage == "quantize")
+    diagnostics = {
+        **measured,
+        "tensors": details["tensors"],
+        "corrections": [line for record in result.history for line in _gains(record)],
+        "findings": details["findings"],
+    }
+    return Quantized(program=result, floating=floating, diagnostics=diagnostics)
+
+
+def _gains(record: Record) -> list[dict[str, Any]]:
+    """What a correction says that it gained, layer by layer."""
+    return [{"stage": record.stage, **line} for line in record.details.get("gains", ())]
+
+
+def without_long_lists(record: Record) -> Mapping[str, Any]:
+    """Returns a record's details as the history keeps them: the long lists are in the diagnostics."""
+    return {key: value for key, value in record.details.items() if key not in _LONG}
