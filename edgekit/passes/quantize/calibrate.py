@@ -17,6 +17,8 @@ from edgekit.progress import Progress
 
 __all__ = ["Observed", "observe"]
 
+# Halves of one set of images differ by a few per cent, seldom by half; never by this factor.
+_LONE = 16.0
 # Arithmetic on these is exact, and a mask may hold infinities by right.
 _NOT_COMPUTED = frozenset({"placeholder", "get_attr", "output"})
 
@@ -32,6 +34,32 @@ class Observed:
 
     whole: Observer
     halves: tuple[Observer, Observer]
+
+    def credible(self) -> tuple[float, float] | None:
+        """Returns the range without values that only one half of the images has, far beyond all of the other half's.
+
+        A value at many times of what the other half ever shows is a broken image or a glitch, not a property of the
+        network: whatever is one shows in both halves. Squared errors are no guard against it: one such value outweighs
+        all others.
+
+        Returns:
+            None where there is no such value, or one half saw nothing.
+        """
+        if any(int(half.histogram.total.sum()) == 0 for half in self.halves):
+            return None
+        ends = [half.observed for half in self.halves]
+        low = _without_lone(*(-float(item[0]) for item in ends))
+        high = _without_lone(*(float(item[1]) for item in ends))
+        if low is None and high is None:
+            return None
+        whole = tuple(float(item) for item in self.whole.observed)
+        return (whole[0] if low is None else -low, whole[1] if high is None else high)
+
+
+def _without_lone(first: float, second: float) -> float | None:
+    """The smaller of two magnitudes where the other is beyond all proportion; None where they are of one kind."""
+    small, large = sorted((first, second))
+    return small if small > 0 and large > _LONE * small else None
 
 
 def observe(

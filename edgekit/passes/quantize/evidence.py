@@ -58,6 +58,7 @@ def tensor_records(
                 "utilisation": max(covered, 0.0) / (chosen[1] - chosen[0]),
                 "halves": halves,
                 "unsettled": _apart(halves),
+                "lone_outlier": seen.credible() is not None,
                 "histogram": _histogram(seen.whole, low, high),
             }
         )
@@ -81,6 +82,16 @@ def tensor_findings(records: Iterable[Mapping[str, Any]], *, images: int) -> lis
                     "where": where,
                     "why": "no calibration image gave this tensor any other value, so its range is a guess: up to 1",
                     "help": "give images on which this part of the network does something (--data)",
+                }
+            )
+        elif record["lone_outlier"]:
+            findings.append(
+                {
+                    "what": "lone outlier",
+                    "where": where,
+                    "why": f"one half of the images has values from {record['observed'][0]:.4g} to "
+                    f"{record['observed'][1]:.4g}, the other nothing of the kind",
+                    "help": "look for a broken image among the calibration images (--data)",
                 }
             )
         elif record["unsettled"] is not None and record["unsettled"] > _UNSETTLED:

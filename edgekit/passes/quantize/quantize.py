@@ -114,12 +114,16 @@ class Quantize:
         method = self.recipe.ranges.method
         choices: dict[Site, dict[str, Grid]] = {}
         for group in plan.groups:
-            observer = observed[group[0]].whole
-            form = self._form(group[0], observer.observed)
+            seen = observed[group[0]]
+            form = self._form(group[0], seen.whole.observed)
             found = (
-                observer.candidates(form) if isinstance(observer, SearchObserver) else {method: observer.limits(form)}
+                seen.whole.candidates(form)
+                if isinstance(seen.whole, SearchObserver)
+                else {method: seen.whole.limits(form)}
             )
-            grids = {name: make_grid(*limits, form) for name, limits in found.items()}
+            # Who asks for minimum and maximum gets them.
+            credible = None if method == "minmax" else seen.credible()
+            grids = {name: make_grid(*_within(limits, credible), form) for name, limits in found.items()}
             choices.update(dict.fromkeys(group, grids))
         methods = dict.fromkeys(choices, method)
         if method == "search":
@@ -130,6 +134,10 @@ class Quantize:
 
     def _form(self, site: Site, observed: Limits) -> Form:
         return activation_form(float(observed[0]), role=site.role, activations=self.rules.activations)
+
+
+def _within(limits: Limits, bounds: tuple[float, float] | None) -> Limits:
+    return limits if bounds is None else (limits[0].clamp_min(bounds[0]), limits[1].clamp_max(bounds[1]))
 
 
 def _weight(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor:
