@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.calibration import Recipe
+from edgekit.calibration import Corrections, Ranges, Recipe
 from edgekit.targets import Portable, QuantizeRules, Requires, Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,9 +27,16 @@ def _fields(cls: type) -> set[str]:
     return {field.name for field in dataclasses.fields(cls)}
 
 
-def test_every_key_of_a_recipe_is_explained() -> None:
-    missing = _fields(Recipe) - _explained(ROOT / "calibration" / "default.toml") - {"title"}
+@pytest.mark.parametrize("cls", [Recipe, Ranges, Corrections])
+def test_every_key_of_a_recipe_is_explained(cls: type) -> None:
+    missing = _fields(cls) - _explained(ROOT / "calibration" / "default.toml") - {"title"}
     assert missing == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "calibration").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_states_every_key(path: Path) -> None:
+    stated = {match[1] for match in re.finditer(r"^\[?(\w+)(?: =|\])", path.read_text(), flags=re.MULTILINE)}
+    assert stated == _fields(Recipe) | _fields(Ranges) | _fields(Corrections)
 
 
 @pytest.mark.parametrize("cls", [QuantizeRules, Requires])
