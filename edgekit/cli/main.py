@@ -44,6 +44,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "run": Verb(module="edgekit.cli.run", help="Run a bundle on images; save pictures of the results."),
         "bench": Verb(module="edgekit.cli.bench", help="Measure a bundle's latency, alone or against another."),
         "inspect": Verb(module="edgekit.cli.inspect", help="Show what is inside a bundle and what each layer ran as."),
+        "diagnose": Verb(module="edgekit.cli.diagnose", help="Show which layers int8 hurts, and why."),
         "extract": Verb(module="edgekit.cli.extract", help="Write a bundle's graphs, engines and spec as plain files."),
         "targets": Verb(module="edgekit.cli.targets", help="List the hardware targets, or show one with its sources."),
         "doctor": Verb(module="edgekit.cli.doctor", help="Check this machine and say what it can run."),

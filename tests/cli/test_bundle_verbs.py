@@ -163,7 +163,8 @@ def test_inspect_layers_says_what_each_layer_ran_as(workshop: Workshop, capfd: p
 
 
 @pytest.mark.parametrize(
-    "words", [["inspect"], ["extract", "-o", "out"], ["eval", "--data", "."], ["bench"], ["inspect", "--layers"]]
+    "words",
+    [["inspect"], ["extract", "-o", "out"], ["eval", "--data", "."], ["bench"], ["inspect", "--layers"], ["diagnose"]],
 )
 def test_a_target_that_is_not_inside_names_the_nearest(
     words: list[str],
@@ -181,7 +182,7 @@ def test_a_target_that_is_not_inside_names_the_nearest(
 
 
 @pytest.mark.parametrize(
-    "verb", [["inspect"], ["extract", "-o", "out"], ["eval", "--data", "."], ["run", "x.png"], ["bench"]]
+    "verb", [["inspect"], ["extract", "-o", "out"], ["eval", "--data", "."], ["run", "x.png"], ["bench"], ["diagnose"]]
 )
 @pytest.mark.parametrize("damage", ["missing", "folder", "cut", "flipped"])
 def test_a_damaged_bundle_is_refused(
