@@ -18,7 +18,7 @@ from torch import fx
 
 from edgekit.backends.base import PortableGraph
 from edgekit.errors import StageError
-from edgekit.passes.aten import clean, is_call, node_facts, read_tensor, store_buffer
+from edgekit.passes.aten import GROUP_NORM, argument, clean, is_call, node_facts, read_tensor, store_buffer
 from edgekit.passes.quantize.ops import DEQUANTIZE, QDQ
 from edgekit.program import Program
 from edgekit.targets import Portable
@@ -40,7 +40,16 @@ def _onnx_dequantize(q: Any, scale: Any, zero_point: Any, axis: int) -> Any:
     return opset20.DequantizeLinear(q, scale, zero_point, axis=axis)
 
 
-_TRANSLATIONS = {QDQ: _onnx_qdq, DEQUANTIZE: _onnx_dequantize}
+def _onnx_hardsigmoid(x: Any) -> Any:
+    # The form in which OpenVINO fuses it into the convolution before it; as HardSigmoid it stays on its own.
+    return opset20.Div(opset20.Clip(opset20.Add(x, 3.0), 0.0, 6.0), 6.0)
+
+
+_TRANSLATIONS = {
+    QDQ: _onnx_qdq,
+    DEQUANTIZE: _onnx_dequantize,
+    _A.hardsigmoid.default: _onnx_hardsigmoid,
+}
 
 
 def export_portable(program: Program, *, portable: Portable, precision: str, dynamic_batch: bool) -> PortableGraph:
@@ -71,6 +80,7 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
     )
     graph = _frozen(program.graph)
     _give_attention_heads(graph, example)
+    _spell_out_group_norms(graph, example)
     dims = tuple({0: torch.export.Dim("batch", min=1, max=65536)} for _ in example) if dynamic_batch else None
     try:
         with torch.no_grad(), _quiet():
@@ -221,6 +231,36 @@ def _give_attention_heads(graph: fx.GraphModule, example: tuple[torch.Tensor, ..
         with graph.graph.inserting_after(node):
             back = graph.graph.call_function(_A.squeeze.dim, (node, 1))
         node.replace_all_uses_with(back, delete_user_cb=lambda user, back=back: user is not back)
+    graph.recompile()
+
+
+def _spell_out_group_norms(graph: fx.GraphModule, example: tuple[torch.Tensor, ...]) -> None:
+    """Writes a group norm with one group as the arithmetic that it is.
+
+    The exporter makes it an InstanceNormalization between two reshapes, which breaks the memory layout of the layers
+    around it. OpenVINO knows this form as one operator, and runs it in int8 in the layers' own layout.
+
+    Source: Wu and He 2018, arXiv:1803.08494, equations 1 to 6, with the set S of all channels and positions.
+    """
+    norms = [node for node in graph.graph.nodes if is_call(node, GROUP_NORM) and argument(node, 1, "num_groups") == 1]
+    if not norms:
+        return
+    facts = node_facts(graph, *example)
+    for node in norms:
+        rank = facts[node].ndim
+        axes, per_channel = list(range(1, rank)), [1, -1, *([1] * (rank - 2))]
+        with graph.graph.inserting_before(node):
+            call = graph.graph.call_function
+            offset = call(_A.sub.Tensor, (node.args[0], call(_A.mean.dim, (node.args[0], axes, True))))
+            variance = call(_A.mean.dim, (call(_A.pow.Tensor_Scalar, (offset, 2)), axes, True))
+            spread = call(_A.sqrt.default, (call(_A.add.Tensor, (variance, argument(node, 4, "eps", 1e-5))),))
+            value = call(_A.div.Tensor, (offset, spread))
+            for index, name, operator in ((2, "weight", _A.mul.Tensor), (3, "bias", _A.add.Tensor)):
+                parameter = argument(node, index, name)
+                if parameter is not None:
+                    value = call(operator, (value, call(_A.reshape.default, (parameter, per_channel))))
+        node.replace_all_uses_with(value)
+        graph.graph.erase_node(node)
     graph.recompile()
 
 

@@ -82,7 +82,10 @@ class QuantizeRules:
         residual_add: Both inputs of a residual add in int8, or left float.
         global_pool: The input of a global average pool in int8, or left float.
         squeeze_excite: The whole squeeze-excite branch in int8, or none of it.
-        attention_matmul: The two matrix products inside attention in int8, or left float.
+        attention_matmul: The two matrix products inside attention in int8, or left float; ``scores``: queries times
+            keys alone.
+        raw_pixels: ``fold``: the first convolution reads uint8 pixels, mean and std in its weight and bias; ``float``:
+            it reads normalised pixels, which are quantized as any tensor.
     """
 
     activations: Literal["uint8-asymmetric", "int8-symmetric"]
@@ -91,7 +94,8 @@ class QuantizeRules:
     residual_add: Literal["int8", "float"] = "int8"
     global_pool: Literal["int8", "float"] = "int8"
     squeeze_excite: Literal["int8", "float"] = "float"
-    attention_matmul: Literal["int8", "float"] = "float"
+    attention_matmul: Literal["int8", "scores", "float"] = "float"
+    raw_pixels: Literal["fold", "float"] = "float"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ def _details(target: Target, default: str) -> str:
         ("global pool", rules.global_pool),
         ("squeeze-excite", rules.squeeze_excite),
         ("attention matmul", rules.attention_matmul),
+        ("raw pixels", rules.raw_pixels),
         ("golden rel. L2", ", ".join(f"{kind} {limit:g}" for kind, limit in target.golden_rel_l2.items())),
         ("portable graph", f"ONNX opset {target.portable.opset}, IR version {target.portable.ir_version}"),
         ("engine options", ", ".join(_settings(target.engine))),

@@ -17,7 +17,7 @@ from edgekit.compiler.images import Images
 from edgekit.compiler.inputs import Job
 from edgekit.compiler.options import CompileOptions
 from edgekit.compiler.placement import Placement
-from edgekit.compiler.quantization import Quantized
+from edgekit.compiler.quantization import Quantized, finished
 from edgekit.compiler.records import CandidateReport, LayerCost, MixedStep
 from edgekit.compiler.sensitivity import rank_layers
 from edgekit.passes import PassContext, run_passes
@@ -114,7 +114,7 @@ def _without(quantized: Quantized, returned: Sequence[LayerCost], context: PassC
         for place, item in enumerate(returned)
     }
     step = ReturnToFloat(layers=reasons, floating=quantized.floating)
-    return run_passes(quantized.program, [step], context)
+    return finished(run_passes(quantized.draft, [step], context), context)
 
 
 def _cost(item: LayerCost) -> str:

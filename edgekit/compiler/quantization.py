@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.calibration import Recipe
+from edgekit.config import to_dict
 from edgekit.passes import Pass, PassContext, run_passes
+from edgekit.passes.correct import AdaptRounding, CorrectBias
+from edgekit.passes.diagnose import diagnose
+from edgekit.passes.equalize import DropImpliedBounds, EqualizeChannels, SmoothActivations
+from edgekit.passes.fold import FoldPixels
 from edgekit.passes.quantize import Quantize
 from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program, Record
 from edgekit.targets import QuantizeRules
 
-__all__ = ["Quantized", "quantize", "without_long_lists"]
+__all__ = ["Quantized", "finished", "quantize", "without_long_lists"]
 
 # Lists of these belong to the diagnostics, not to the lines of history.
 _LONG = frozenset({"tensors", "findings"})
@@ -24,12 +29,14 @@ class Quantized:
     """An int8 program and what is known of it.
 
     Attributes:
-        program: The quantized program.
+        program: The int8 program that is exported.
+        draft: The same before :func:`finished`; layers are returned to float from here.
         floating: The float program that it is made of, layer by layer: balanced, not yet quantized.
         diagnostics: Plain data; the keys are those of ``docs/json.md``.
     """
 
     program: Program
+    draft: Program
     floating: Program
     diagnostics: Mapping[str, Any]
 
@@ -50,18 +57,35 @@ def quantize(
         UserError: There is no image, or the program cannot be quantized.
         DataError: A tensor holds NaN or infinity on an image; both are named.
     """
-    floating = program
+    corrections = recipe.corrections
+    balance: list[Pass] = []
+    if corrections.equalize:
+        balance.append(EqualizeChannels(rules=rules, corrections=corrections, data=data))
+    if corrections.smooth:
+        balance.append(SmoothActivations(rules=rules, corrections=corrections, data=data))
+    balance.append(FoldPixels(rules=rules))
+    floating = run_passes(program, balance, context)
     correct: list[Pass] = [Quantize(rules=rules, recipe=recipe, data=data)]
-    result = run_passes(floating, correct, context)
-    measured: dict[str, Any] = {}
+    if corrections.rounding == "adaptive":
+        correct.append(AdaptRounding(floating=floating, corrections=corrections, data=data))
+    if corrections.bias != "off":
+        correct.append(CorrectBias(floating=floating, corrections=corrections, data=data))
+    draft = run_passes(floating, correct, context)
+    result = finished(draft, context)
+    measured = diagnose(floating, draft, data, limit=corrections.held_out, progress=context.progress)
     details = next(record.details for record in reversed(result.history) if record.stage == "quantize")
     diagnostics = {
-        **measured,
+        **to_dict(measured),
         "tensors": details["tensors"],
         "corrections": [line for record in result.history for line in _gains(record)],
         "findings": details["findings"],
     }
-    return Quantized(program=result, floating=floating, diagnostics=diagnostics)
+    return Quantized(program=result, draft=draft, floating=floating, diagnostics=diagnostics)
+
+
+def finished(draft: Program, context: PassContext) -> Program:
+    """Returns a quantized program in the form that is exported: without what its grids do anyway."""
+    return run_passes(draft, [DropImpliedBounds()], context)
 
 
 def _gains(record: Record) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def rank_layers(quantized: Quantized, images: Images, context: PassContext) -> t
     Returns:
         One record per int8 layer, the costliest first.
     """
-    layers = quantized_layers(quantized.program.graph)
+    layers = quantized_layers(quantized.draft.graph)
     names = [node.name for node in layers]
     chosen = list(islice(images, _IMAGES))
     labelled = images.dataset.labelled
@@ -53,7 +53,7 @@ def rank_layers(quantized: Quantized, images: Images, context: PassContext) -> t
         bar.advance()
         for node in layers:
             others = dict.fromkeys((name for name in names if name != node.name), "measured without it")
-            alone = run_passes(quantized.program, [ReturnToFloat(layers=others, floating=quantized.floating)], quiet)
+            alone = run_passes(quantized.draft, [ReturnToFloat(layers=others, floating=quantized.floating)], quiet)
             answers = list(program_answers(alone, chosen, None))
             costs.append(_cost(layer_name(node), node.name, answers, reference, truth, images))
             bar.advance()

@@ -16,12 +16,15 @@ from edgekit.errors import InternalError
 
 __all__ = [
     "ACTIVATIONS_FUSED",
+    "ATTENTION",
     "BATCH_NORM",
     "COMPUTE",
     "CONV",
     "CONV_TRANSPOSE",
     "DROPOUT",
+    "GROUP_NORM",
     "LINEAR",
+    "MATMUL",
     "POOL_AVERAGE",
     "SHAPE_ONLY",
     "SPLITS",
@@ -46,8 +49,11 @@ CONV: Operators = frozenset(
 )
 CONV_TRANSPOSE: Operators = frozenset({_A.conv_transpose1d.default, _A.conv_transpose2d.input})
 LINEAR: Operators = frozenset({_A.linear.default})
+MATMUL: Operators = frozenset({_A.matmul.default, _A.bmm.default})
+ATTENTION: Operators = frozenset({_A.scaled_dot_product_attention.default})
 COMPUTE: Operators = frozenset({*CONV, *CONV_TRANSPOSE, *LINEAR})
 BATCH_NORM: Operators = frozenset({_A.batch_norm.default})
+GROUP_NORM: Operators = frozenset({_A.group_norm.default})
 DROPOUT: Operators = frozenset({_A.dropout.default, _A.feature_dropout.default, _A.alpha_dropout.default})
 # Activations that integer kernels fuse into the convolution before them.
 ACTIVATIONS_FUSED: Operators = frozenset({_A.relu.default, _A.relu6.default, _A.hardtanh.default, _A.clamp.default})

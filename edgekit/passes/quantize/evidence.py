@@ -148,7 +148,7 @@ def _apart(halves: list[list[float] | None]) -> float | None:
 
 def _widened(chosen: tuple[float, float], grid: Grid) -> tuple[float, float]:
     """Values up to half a step beyond the last real are rounded to it, not clipped."""
-    half = float(grid.scale) / 2
+    half = float(grid.scale.max()) / 2
     return chosen[0] - half, chosen[1] + half
 
 

@@ -90,9 +90,9 @@ class Grid:
     qmax: int
 
     def limits(self) -> tuple[float, float]:
-        """Smallest and largest real of a per-tensor grid."""
-        zero = float(self.zero_point)
-        return float(self.scale) * (self.qmin - zero), float(self.scale) * (self.qmax - zero)
+        """Smallest and largest real; of a grid per channel, over all channels."""
+        scale, zero = self.scale.double(), self.zero_point.double()
+        return float((scale * (self.qmin - zero)).min()), float((scale * (self.qmax - zero)).max())
 
 
 def make_grid(low: torch.Tensor, high: torch.Tensor, form: Form, *, axis: int = -1) -> Grid:

@@ -13,9 +13,11 @@ from torch import fx
 
 from edgekit.passes.aten import (
     ACTIVATIONS_FUSED,
+    ATTENTION,
     CONV,
     CONV_TRANSPOSE,
     LINEAR,
+    MATMUL,
     POOL_AVERAGE,
     SHAPE_ONLY,
     SPLITS,
@@ -30,6 +32,19 @@ __all__ = ["Edge", "Plan", "Site", "make_plan", "moves_only"]
 
 _A = torch.ops.aten
 Facts = dict[fx.Node, torch.Tensor]
+_ON_THE_WAY_TO_SOFTMAX = frozenset(
+    {
+        _A.mul.Tensor,
+        _A.mul.Scalar,
+        _A.div.Tensor,
+        _A.div.Scalar,
+        _A.add.Tensor,
+        _A.masked_fill.Scalar,
+        _A.where.self,
+        _A.view.default,
+        _A.reshape.default,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +102,7 @@ def make_plan(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -> Plan
         facts: Shape and dtype of every node, from :func:`edgekit.passes.aten.node_facts`.
         rules: The target's rules.
     """
-    gates = _squeeze_excite(graph, facts)
+    gates = _squeeze_excite(graph, facts, rules)
     edges: list[Edge] = []
     weights: list[tuple[fx.Node, int]] = []
     skipped: list[Skipped] = []
@@ -97,7 +112,7 @@ def make_plan(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -> Plan
         if isinstance(wanted, str):
             skipped.append(Skipped(what=_kind(node), where=node.name, why=wanted))
             continue
-        role: Role = "linear" if is_call(node, LINEAR) else "conv"
+        role: Role = "linear" if is_call(node, {*LINEAR, *MATMUL, *ATTENTION}) else "conv"
         for index in wanted:
             source = node.args[index]
             assert isinstance(source, fx.Node)
@@ -116,14 +131,10 @@ def _wanted_arguments(node: fx.Node, facts: Facts, rules: QuantizeRules, gates: 
         return _residual_add(node, facts, rules)
     if is_call(node, POOL_AVERAGE):
         return _pool(node, facts, rules, gates)
-    if is_call(node, {_A.mul.Tensor}) and node in gates.products:
-        return (0, 1) if rules.squeeze_excite == "int8" else ()
-    if is_call(node, {_A.matmul.default, _A.bmm.default}) and all(item in facts for item in node.args[:2]):
-        if rules.attention_matmul == "int8":
-            return (0, 1)
-        return "the target leaves matrix products of two activations float (rule 7)"
-    if is_call(node, {_A.scaled_dot_product_attention.default}):
-        return "attention runs as one fused float operator (rule 7)"
+    if is_call(node, {_A.mul.Tensor}):
+        return (0, 1) if node in gates.int8 else ()
+    if is_call(node, {*MATMUL, *ATTENTION}) and all(item in facts for item in node.args[:2]):
+        return _attention(node, rules)
     if is_call(node, {_A.lstm.input, _A.gru.input, _A.lstm_cell.default, _A.gru_cell.default}):
         return "recurrent layers stay float (rule 6)"
     return ()
@@ -138,7 +149,7 @@ def _layer(node: fx.Node, facts: Facts, rules: QuantizeRules, gates: _Gates) -> 
     groups = argument(node, 6 if not is_call(node, LINEAR) else 99, "groups", 1)
     if is_call(node, CONV_TRANSPOSE) and groups != 1:
         return "a grouped transposed convolution has no per-channel int8 form"
-    if node in gates.members and rules.squeeze_excite == "float":
+    if node in gates.floats:
         return "inside a squeeze-excite branch, which the target runs wholly float (rule 5)"
     channels = facts[source].shape[1] if facts[source].ndim > 1 else 1
     if groups > 1 and groups == channels and rules.depthwise == "float":
@@ -164,39 +175,65 @@ def _residual_add(node: fx.Node, facts: Facts, rules: QuantizeRules) -> tuple[in
 
 
 def _is_token_branch(root: fx.Node, facts: Facts) -> bool:
-    if is_call(root, {*LINEAR, _A.matmul.default, _A.scaled_dot_product_attention.default}):
+    if is_call(root, {*LINEAR, *MATMUL, *ATTENTION}):
         return True
-    # A product with a parameter is layer scale (ConvNeXt, PoolFormer).
-    return is_call(root, {_A.mul.Tensor}) and any(
-        isinstance(item, fx.Node) and item.op == "get_attr" for item in root.args[:2]
-    )
+    # A product with a parameter is layer scale (ConvNeXt, PoolFormer), whatever shape the parameter is given.
+    return is_call(root, {_A.mul.Tensor}) and any(_is_parameter(item) for item in root.args[:2])
+
+
+def _is_parameter(value: object) -> bool:
+    while moves_only(value):
+        assert isinstance(value, fx.Node)
+        value = value.args[0]
+    return isinstance(value, fx.Node) and value.op == "get_attr"
 
 
 def _pool(node: fx.Node, facts: Facts, rules: QuantizeRules, gates: _Gates) -> tuple[int, ...] | str:
     source = node.args[0]
     if not isinstance(source, fx.Node) or source not in facts or facts[source].ndim != 4:
         return ()
-    if node in gates.members:
-        return (
-            (0,)
-            if rules.squeeze_excite == "int8"
-            else "the pool of a squeeze-excite branch, which the target runs float (rule 5)"
-        )
+    if node in gates.floats:
+        return "the pool of a squeeze-excite branch, which the target runs float (rule 5)"
+    if node in gates.int8:
+        return (0,)
     if rules.global_pool == "float":
         return "the target leaves pools float"
     return (0,)
 
 
+def _attention(node: fx.Node, rules: QuantizeRules) -> tuple[int, ...] | str:
+    """Rule 7: both products of activations, queries times keys alone, or none. Arguments 0 and 1 are query and key."""
+    if rules.attention_matmul == "float":
+        return "the target leaves matrix products of two activations float (rule 7)"
+    if is_call(node, ATTENTION) or rules.attention_matmul == "int8" or _feeds_softmax(node):
+        return (0, 1)
+    return "of the matrix products of two activations, the target runs only queries times keys in int8 (rule 7)"
+
+
+def _feeds_softmax(node: fx.Node) -> bool:
+    """Whether a product becomes attention scores: scaled, masked, then softmax."""
+    waiting = [node]
+    while waiting:
+        for user in waiting.pop().users:
+            if is_call(user, {_A.softmax.int, _A._softmax.default}):
+                return True
+            if is_call(user, _ON_THE_WAY_TO_SOFTMAX):
+                waiting.append(user)
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Gates:
-    products: frozenset[fx.Node]
-    members: frozenset[fx.Node]
+    """Squeeze-excite branches: nodes from the pool to the gate, and the products with it, by what they run in."""
+
+    int8: frozenset[fx.Node]
+    floats: frozenset[fx.Node]
 
 
-def _squeeze_excite(graph: fx.GraphModule, facts: Facts) -> _Gates:
-    """Finds products of a feature map with a per-channel gate, and all nodes from the pool to the gate."""
-    products: set[fx.Node] = set()
-    members: set[fx.Node] = set()
+def _squeeze_excite(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -> _Gates:
+    """Finds products of a feature map with a per-channel gate, and decides for each whole branch (rule 5)."""
+    int8: set[fx.Node] = set()
+    floats: set[fx.Node] = set()
     for node in graph.graph.nodes:
         if not is_call(node, {_A.mul.Tensor}) or len(node.args) < 2:
             continue
@@ -209,10 +246,10 @@ def _squeeze_excite(graph: fx.GraphModule, facts: Facts) -> _Gates:
         if len(gate) != 1 or _is_pixel(facts[node]):
             continue
         found = _branch(gate[0], facts)
-        if any(is_call(item, POOL_AVERAGE) for item in found):
-            products.add(node)
-            members |= found
-    return _Gates(products=frozenset(products), members=frozenset(members))
+        if not any(is_call(item, POOL_AVERAGE) for item in found):
+            continue
+        (int8 if rules.squeeze_excite == "int8" else floats).update({node, *found})
+    return _Gates(int8=frozenset(int8), floats=frozenset(floats))
 
 
 def _branch(gate: fx.Node, facts: Facts) -> set[fx.Node]:

@@ -12,13 +12,13 @@ from edgekit.calibration import Recipe
 from edgekit.errors import ModelError, UserError
 from edgekit.passes.aten import BATCH_NORM, clean, is_call, layer_name, node_facts, read_tensor
 from edgekit.passes.contract import PassContext, PassResult
-from edgekit.passes.quantize.bias_tmp import mean_weight_error
 from edgekit.passes.quantize.calibrate import Observed, observe
 from edgekit.passes.quantize.evidence import tensor_findings, tensor_records
 from edgekit.passes.quantize.grids import Form, Grid, activation_form, make_grid
-from edgekit.passes.quantize.insert import insert_activations, insert_weight, set_bias
+from edgekit.passes.quantize.insert import insert_activations, insert_weight
 from edgekit.passes.quantize.observers import Limits, SearchObserver, make_observer
 from edgekit.passes.quantize.ops import QDQ
+from edgekit.passes.quantize.pixels import pixel_grid
 from edgekit.passes.quantize.policy import Plan, Site, make_plan
 from edgekit.passes.quantize.search import search
 from edgekit.passes.quantize.weights import quantized_weight, weight_grid
@@ -27,6 +27,9 @@ from edgekit.program import Program, Record
 from edgekit.targets import QuantizeRules
 
 __all__ = ["Quantize"]
+
+# Raw pixels are integers already: nothing was chosen.
+_PIXELS = "pixels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,8 @@ class Quantize:
     def run(self, program: Program, context: PassContext) -> PassResult:
         program = program.copied()
         graph = program.graph
-        plan = make_plan(graph, node_facts(graph, *self.data.example()), self.rules)
+        facts = node_facts(graph, *self.data.example())
+        plan = make_plan(graph, facts, self.rules)
         layers = {node: (_weight(graph, node), axis) for node, axis in plan.weights}
         observed = observe(
             graph, plan, self.data, observer=lambda: make_observer(self.recipe.ranges), progress=context.progress
@@ -73,16 +77,9 @@ class Quantize:
             for node, (weight, axis) in layers.items()
         }
         rounded = {node: quantized_weight(layers[node][0], grid) for node, grid in weights.items()}
-        grids, methods = self._grids(graph, plan, observed, rounded, context)
-        shifts: Mapping[fx.Node, torch.Tensor] = {}
-        if self.recipe.corrections.bias != "off":
-            errors = {node: rounded[node] - layers[node][0] for node in layers}
-            shifts = mean_weight_error(
-                graph, errors, self.data.batches, limit=min(48, self.data.count), progress=context.progress
-            )
+        pixels = {group[0]: pixel_grid(graph, facts, group, self.rules) for group in plan.groups}
+        grids, methods = self._grids(graph, plan, observed, rounded, pixels, context)
         records = tensor_records(plan, grids, observed, methods)
-        for node, shift in shifts.items():
-            set_bias(graph, node, shift)
         pairs = insert_activations(graph, plan, grids)
         for node, grid in weights.items():
             insert_weight(graph, node, grid)
@@ -108,12 +105,17 @@ class Quantize:
         plan: Plan,
         observed: Mapping[Site, Observed],
         rounded: Mapping[fx.Node, torch.Tensor],
+        pixels: Mapping[Site, Grid | None],
         context: PassContext,
     ) -> tuple[dict[Site, Grid], dict[Site, str]]:
         """Returns each site's grid, and the name of the way that found it."""
         method = self.recipe.ranges.method
         choices: dict[Site, dict[str, Grid]] = {}
         for group in plan.groups:
+            exact = pixels[group[0]]
+            if exact is not None:
+                choices.update({site: {_PIXELS: exact} for site in group})
+                continue
             seen = observed[group[0]]
             form = self._form(group[0], seen.whole.observed)
             found = (
@@ -125,12 +127,12 @@ class Quantize:
             credible = None if method == "minmax" else seen.credible()
             grids = {name: make_grid(*_within(limits, credible), form) for name, limits in found.items()}
             choices.update(dict.fromkeys(group, grids))
-        methods = dict.fromkeys(choices, method)
+        methods = {site: next(iter(grids)) for site, grids in choices.items()}
         if method == "search":
             limit = self.recipe.ranges.search_samples
             best = search(graph, plan, choices, rounded, self.data, limit=limit, progress=context.progress)
-            methods.update(best)  # type: ignore[arg-type]
-        return {site: choices[site][methods[site]] for site in choices}, dict(methods)
+            methods.update(best)
+        return {site: choices[site][methods[site]] for site in choices}, methods
 
     def _form(self, site: Site, observed: Limits) -> Form:
         return activation_form(float(observed[0]), role=site.role, activations=self.rules.activations)
