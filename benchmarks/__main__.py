@@ -35,14 +35,22 @@ BENCHMARKS = {
     "runtime_overhead": Benchmark(
         module="runtime_overhead", help="what the runtime adds to a bare OpenVINO request", alone=True
     ),
+    "pixels": Benchmark(module="pixels", help="what it saves that the first layer reads raw pixels", alone=True),
     "accuracy": Benchmark(
-        module="accuracy", help="ResNet-56: int8 against float over calibration seeds (data)", alone=False
+        module="accuracy",
+        help="trained networks: int8 over calibration seeds, against others (data, nncf)",
+        alone=False,
     ),
     "nncf_latency": Benchmark(
         module="nncf_latency", help="ResNet-56: engine time against NNCF's int8 (data, nncf)", alone=False
     ),
+    "networks": Benchmark(
+        module="networks", help="26 networks: engine time and noise against NNCF's int8 (nncf, timm)", alone=False
+    ),
     "calibration_time": Benchmark(
-        module="calibration_time", help="ResNet-56: time and memory of calibration (data, nncf)", alone=False
+        module="calibration_time",
+        help="4 networks: time and memory of calibration against NNCF's (nncf, timm)",
+        alone=False,
     ),
     "readme": Benchmark(
         module="readme", help="writes the tables of benchmarks/README.md anew from results/", alone=False

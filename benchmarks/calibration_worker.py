@@ -1,85 +1,103 @@
 """The fresh process of one calibration: ``python -m benchmarks.calibration_worker '<json>'``.
 
-``edgekit``: the quantization pass alone, from the folded float program to the quantized program. ``nncf``:
-``nncf.quantize`` alone, from the converted float model to the quantized one. Both read and decode the images within the
-clock. ``compile``: the whole of ``edgekit.compile``, from checkpoint to bundle.
+``edgekit``: quantization alone, all that the default recipe does, from the folded float program to the quantized one.
+``nncf``: ``nncf.quantize`` alone, from the converted float model to the quantized one. Both read and decode the images
+within the clock. ``compile``: the whole of ``edgekit.compile``, from module to bundle.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
+from torch import nn
 
-from benchmarks.cifar import MODELS, compile_checkpoint, float_pixels, read_images, read_spec
+import edgekit
 from benchmarks.fresh import answer
+from benchmarks.nncf_build import convert, quantize
+from benchmarks.zoo.networks import NETWORKS, make
+from benchmarks.zoo.pictures import MEAN, STD
 from edgekit.bench.probe_process import peak_rss_bytes
 from edgekit.calibration import load_recipe
-from edgekit.data import Dataset, choose, iterate, read_frame
+from edgekit.compiler.images import Images
+from edgekit.compiler.quantization import quantize as quantize_program
+from edgekit.data import Dataset, choose, read_folder, read_frame
 from edgekit.frontend import load_program
 from edgekit.passes import PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
-from edgekit.passes.quantize import Quantize
+from edgekit.passes.samples import CalibrationData
 from edgekit.progress import SilentProgress
+from edgekit.runtime.tasks.base import ImageInput
+from edgekit.runtime.tasks.classification import ClassificationSpec
 from edgekit.targets import load_target
 
 __all__ = ["main"]
 
-
-def edgekit_pass(checkpoint: Path, dataset: Dataset) -> Callable[[], object]:
-    """Returns the quantization pass with the default recipe, ready to run."""
-    spec, context = read_spec(), PassContext(progress=SilentProgress())
-    program = load_program(checkpoint, task=spec, arch="resnet_cifar:resnet56", arch_path=MODELS)
-    floating = run_passes(program, [FoldBatchNorm(), FoldPreprocessing()], context)
-    recipe = load_recipe("default")
-
-    def batches() -> Iterator[tuple[torch.Tensor, ...]]:
-        waiting: list[np.ndarray] = []
-        for _, frame in iterate(dataset, spec.input):
-            waiting.append(frame)
-            if len(waiting) == recipe.batch_size:
-                yield (torch.from_numpy(np.stack(waiting)),)
-                waiting = []
-        if waiting:
-            yield (torch.from_numpy(np.stack(waiting)),)
-
-    rules = load_target("x86-cpu").quantize
-    step = Quantize(rules=rules, recipe=recipe, batches=batches, count=len(dataset))
-    return lambda: run_passes(floating, [step], context)
+TARGET, RECIPE = "x86-cpu", "default"
+_CLASSES = 1000
 
 
-def nncf_call(checkpoint: Path, dataset: Dataset) -> Callable[[], object]:
+def photograph_spec(size: tuple[int, int]) -> ClassificationSpec:
+    """Returns the task of a classifier for photographs."""
+    image = ImageInput(size=size, scale=1 / 255, mean=MEAN, std=STD)
+    return ClassificationSpec(input=image, labels=tuple(f"class {index}" for index in range(_CLASSES)))
+
+
+def edgekit_call(module: nn.Module, spec: ClassificationSpec, dataset: Dataset) -> Callable[[], object]:
+    """Returns edgekit's quantization with the default recipe, ready to run."""
+    context = PassContext(progress=SilentProgress())
+    floating = run_passes(load_program(module, task=spec), [FoldBatchNorm(), FoldPreprocessing()], context)
+    recipe, rules = load_recipe(RECIPE), load_target(TARGET).quantize
+    images, size = Images(dataset, spec), recipe.batch_size if floating.dynamic_batch else 1
+    data = CalibrationData(source=lambda: images.batches(size), count=len(images), name_of=images.name_of)
+    return lambda: quantize_program(floating, rules=rules, recipe=recipe, data=data, context=context)
+
+
+def nncf_call(
+    module: nn.Module, spec: ClassificationSpec, dataset: Dataset, *, transformer: bool
+) -> Callable[[], object]:
     """Returns ``nncf.quantize`` with its defaults, ready to run."""
-    import nncf
+    model = convert(module, (1, 3, *spec.input.size))
+    mean, std = (np.array(values, dtype=np.float32) for values in (MEAN, STD))
 
-    from benchmarks.nncf_build import convert
+    def pixels(path: Path) -> np.ndarray:
+        image = read_frame(path, spec.input)[..., ::-1].astype(np.float32) / 255
+        return np.ascontiguousarray(((image - mean) / std).transpose(2, 0, 1)[np.newaxis])
 
-    model, pixels = convert(checkpoint), read_spec().input
-    images = nncf.Dataset(
-        [sample.path for sample in dataset.samples], lambda path: float_pixels(read_frame(path, pixels))
-    )
-    return lambda: nncf.quantize(model, images, subset_size=len(dataset))
+    paths = [sample.path for sample in dataset.samples]
+    return lambda: quantize(model, paths, "performance", transformer=transformer, transform=pixels)
 
 
 def main(task: dict[str, Any]) -> None:
-    checkpoint, data = Path(task["checkpoint"]), Path(task["data"])
+    name, data = task["network"], Path(task["data"])
+    network, module = NETWORKS[name], make(name)
+    spec = photograph_spec(network.size)
+    dataset = choose(read_folder(data, None), task["samples"], sampling="random", seed=task["seed"])
     if task["kind"] == "compile":
 
         def call() -> object:
-            output = Path(task["work"]) / "model.edge"
-            return compile_checkpoint(
-                checkpoint, data, output, precision="int8", seed=task["seed"], samples=task["samples"], max_eval=100
+            return edgekit.compile(
+                module,
+                task=spec,
+                data=data,
+                target=TARGET,
+                precision="int8",
+                recipe=RECIPE,
+                samples=task["samples"],
+                seed=task["seed"],
+                timing=False,
+                output=Path(task["work"]) / f"{name}.edge",
             )
 
+    elif task["kind"] == "edgekit":
+        call = edgekit_call(module, spec, dataset)
     else:
-        dataset = choose(read_images(data), task["samples"], sampling="stratified", seed=task["seed"])
-        call = {"edgekit": edgekit_pass, "nncf": nncf_call}[task["kind"]](checkpoint, dataset)
+        call = nncf_call(module, spec, dataset, transformer=network.transformer)
     before = peak_rss_bytes()
     start = perf_counter()
     call()

@@ -26,6 +26,7 @@ __all__ = [
     "TASK",
     "add_inputs",
     "compile_checkpoint",
+    "describe_images",
     "describe_inputs",
     "float_module",
     "float_pixels",
@@ -57,12 +58,17 @@ def describe_inputs(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     for name in ("data", "test"):
         if hasattr(arguments, name):
-            files = [sample.path for sample in read_images(getattr(arguments, name)).samples]
-            digest = hashlib.sha256()
-            for file in files:
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
-            facts |= {f"{name}_images": len(files), f"{name}_sha256": digest.hexdigest()}
+            facts |= describe_images(name, getattr(arguments, name))
     return facts
+
+
+def describe_images(name: str, root: Path) -> dict[str, Any]:
+    """Returns what identifies the images of a folder: their number and a digest of their files in path order."""
+    files = [sample.path for sample in read_images(root).samples]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return {f"{name}_images": len(files), f"{name}_sha256": digest.hexdigest()}
 
 
 def read_spec() -> Spec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import openvino as ov
 import torch
 from openvino.preprocess import ColorFormat, PrePostProcessor
+from torch import nn
 
 from benchmarks.cifar import float_module, float_pixels, read_images, read_spec
 from benchmarks.fresh import answer
@@ -34,18 +35,45 @@ def calibration_pixels(data: Path, *, samples: int, seed: int) -> Iterator[np.nd
         yield float_pixels(frame)
 
 
-def convert(checkpoint: Path) -> ov.Model:
-    """Converts the torch network for images one at a time."""
-    model = ov.convert_model(float_module(checkpoint), example_input=torch.zeros(1, 3, 32, 32))
-    model.reshape([1, 3, 32, 32])
+def convert(module: nn.Module, shape: tuple[int, ...]) -> ov.Model:
+    """Converts a torch module for inputs of one shape: the module route, as NNCF's documentation shows it."""
+    model = ov.convert_model(module, example_input=torch.zeros(shape))
+    model.reshape(list(shape))
     return model
 
 
-def quantize(model: ov.Model, images: list[np.ndarray], preset: str) -> ov.Model:
-    """Quantizes with NNCF's defaults and the given preset."""
+def quantize(
+    model: ov.Model,
+    images: Sequence[Any],
+    preset: str,
+    *,
+    transformer: bool = False,
+    transform: Callable[[Any], np.ndarray] | None = None,
+    full_bias_correction: bool = False,
+    ignored_types: Sequence[str] = (),
+) -> ov.Model:
+    """Quantizes with NNCF's defaults and the given preset.
+
+    Args:
+        model: From :func:`convert`; it is changed.
+        images: Inputs, or what ``transform`` makes them of.
+        preset: One of :data:`PRESETS`.
+        transformer: Give ``model_type=TRANSFORMER``, as NNCF's documentation recommends for transformers.
+        transform: From an item of ``images`` to an input.
+        full_bias_correction: Use NNCF's slower, more accurate bias correction.
+        ignored_types: OpenVINO operators that stay float.
+    """
     import nncf
 
-    return nncf.quantize(model, nncf.Dataset(images), preset=nncf.QuantizationPreset(preset), subset_size=len(images))
+    return nncf.quantize(
+        model,
+        nncf.Dataset(images, transform),
+        preset=nncf.QuantizationPreset(preset),
+        model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+        fast_bias_correction=not full_bias_correction,
+        ignored_scope=nncf.IgnoredScope(types=list(ignored_types)) if ignored_types else None,
+        subset_size=len(images),
+    )
 
 
 def with_preprocessing(model: ov.Model) -> ov.Model:
@@ -62,9 +90,10 @@ def main(task: dict[str, Any]) -> None:
     checkpoint, work = Path(task["checkpoint"]), Path(task["work"])
     images = list(calibration_pixels(Path(task["data"]), samples=task["samples"], seed=task["seed"]))
     names = []
-    ov.save_model(convert(checkpoint), work / "float.xml", compress_to_fp16=False)
+    module, shape = float_module(checkpoint), (1, 3, 32, 32)
+    ov.save_model(convert(module, shape), work / "float.xml", compress_to_fp16=False)
     for preset in PRESETS:
-        model = quantize(convert(checkpoint), images, preset)
+        model = quantize(convert(module, shape), images, preset)
         ov.save_model(model, work / f"nncf-{preset}.xml", compress_to_fp16=False)
         ov.save_model(with_preprocessing(model), work / f"nncf-{preset}-uint8.xml", compress_to_fp16=False)
         names += [f"nncf-{preset}", f"nncf-{preset}-uint8"]

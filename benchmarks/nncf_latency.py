@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -42,10 +41,11 @@ from benchmarks.cifar import (
     read_images,
     read_spec,
 )
+from benchmarks.engine_worker import PROPERTIES
 from benchmarks.fresh import run_fresh
 from benchmarks.intervals import process_mean_interval, process_ratio_interval
-from benchmarks.nncf_worker import PROPERTIES
 from benchmarks.record import add_output, cell, document, interval_text, markdown_table, publish
+from benchmarks.sides import opening_order, process_ratios
 from edgekit.bundle import read_bundle
 from edgekit.config import to_dict
 from edgekit.data import read_frame
@@ -65,33 +65,11 @@ RIVALS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def block_ratio(ours: Sequence[float], rival: Sequence[float]) -> float:
-    """Returns the median over blocks of the ratio of the two medians of a block."""
-    return float(np.median(np.asarray(ours) / np.asarray(rival)))
-
-
-def process_ratios(runs: Sequence[Mapping[str, Any]], rivals: Sequence[str]) -> list[float]:
-    """Returns, for each process, the time of edgekit's engine over that of the rival that was fastest there."""
-    return [
-        max(block_ratio(run["block_medians_us"][OURS], run["block_medians_us"][rival]) for rival in rivals)
-        for run in runs
-    ]
-
-
-def opening_order(names: Sequence[str], process: int) -> list[str]:
-    """Returns the order in which a process opens the sides: drawn for an even process, mirrored for the odd one after.
-
-    Over each such pair, every side is opened before every other exactly once.
-    """
-    order = random.Random(process // 2).sample(list(names), len(names))
-    return order if process % 2 == 0 else order[::-1]
-
-
 def summarize_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Aggregates the processes of one number of threads."""
     names = list(runs[0]["median_us"])
     comparisons = {**RIVALS, **{name: (name,) for name in names if name not in (OURS, AGAIN, FLOAT)}}
-    ratios = {name: process_ratios(runs, rivals) for name, rivals in comparisons.items()}
+    ratios = {name: process_ratios(runs, OURS, rivals) for name, rivals in comparisons.items()}
     return {
         "time_us": {name: to_dict(process_mean_interval([run["median_us"][name] for run in runs])) for name in names},
         "ratio": {name: to_dict(process_ratio_interval(values)) for name, values in ratios.items()},
@@ -208,9 +186,9 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
                 "warm_up_s": options.warm_up,
                 "seed": process,
             }
-            run = run_fresh("nncf_worker", task)
+            run = run_fresh("engine_worker", task)
             runs[threads].append(run)
-            ratio = process_ratios([run], RIVALS["nncf"])[0]
+            ratio = process_ratios([run], OURS, RIVALS["nncf"])[0]
             print(f"process {process + 1}, {threads} threads: edgekit / faster preset {ratio:.3f}", flush=True)
     summaries = {str(threads): summarize_runs(items) for threads, items in runs.items()}
     return {

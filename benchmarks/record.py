@@ -17,7 +17,7 @@ __all__ = ["RESULTS", "SCHEMA", "add_output", "cell", "document", "interval_text
 
 SCHEMA = "edgekit.benchmarks/1"
 RESULTS = Path(__file__).resolve().parent / "results"
-_LIBRARIES = ("nncf", "onnx", "onnxscript", "torch")
+_LIBRARIES = ("nncf", "onnx", "onnxruntime", "onnxscript", "torch")
 
 
 def add_output(parser: argparse.ArgumentParser, name: str) -> None:

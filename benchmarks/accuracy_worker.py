@@ -1,0 +1,122 @@
+"""The fresh process of the accuracy benchmark: ``python -m benchmarks.accuracy_worker '<json>'``.
+
+It takes one network and one calibration seed, quantizes with each tool on the same images, and answers with every
+image's outcome. Seed ``null`` stands for the float network in torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import edgekit
+from benchmarks.fresh import answer
+from benchmarks.trained import NETWORKS, Network, calibration_pixels, float_logits, load_module, read_all
+from edgekit.evaluate import ReadImage, score
+from edgekit.runtime import load
+
+__all__ = ["FLOAT", "OURS", "outcomes"]
+
+FLOAT = "float"
+OURS = "edgekit-"  # and the recipe's name
+_NO_LIMIT = 100.0  # points: what is measured here is the drop, so no gate may refuse it
+
+Logits = npt.NDArray[np.float32]
+
+
+def outcomes(network: Network, images: Sequence[ReadImage], logits: Iterable[Logits]) -> str:
+    """Scores a model by the task's metric and returns one character for each image: 1 where top-1 is right, else 0."""
+    pairs = zip(images, logits, strict=True)
+    report = score(network.spec(), ((image, {"output": row}) for image, row in pairs))
+    return "".join(str(int(correct)) for correct in report.per_sample)
+
+
+def compile_recipe(network: Network, task: dict[str, Any], recipe: str, bundle: Path) -> None:
+    """Compiles as a user does, to int8 whatever it costs."""
+    edgekit.compile(
+        task["checkpoint"],
+        arch=network.arch,
+        arch_path=network.arch_path,
+        task=network.task,
+        data=task["data"],
+        eval_data=task["held"],
+        target="x86-cpu",
+        recipe=recipe,
+        precision="int8",
+        seed=task["seed"],
+        samples=task["samples"],
+        max_drop=_NO_LIMIT,
+        max_eval=32,
+        threads=1,
+        timing=False,
+        output=bundle,
+    )
+
+
+def measure_recipe(
+    network: Network, task: dict[str, Any], recipe: str, images: Sequence[ReadImage], folder: Path
+) -> dict[str, Any]:
+    """Evaluates the engine that a bundle ships."""
+    bundle, started = folder / f"{recipe}.edge", time.perf_counter()
+    compile_recipe(network, task, recipe, bundle)
+    seconds = time.perf_counter() - started
+    with load(bundle, threads=1) as model:
+        name = model.session.outputs[0].name
+        answers = (model.session.infer({"image": image.pixels[np.newaxis]})[name] for image in images)
+        result = outcomes(network, images, answers)
+        layers = dict(Counter(layer.precision for layer in model.session.layers() if layer.compute))
+    return {"outcomes": result, "layers": layers, "seconds": seconds}
+
+
+def measure_peer(
+    network: Network, task: dict[str, Any], tool: str, images: Sequence[ReadImage], folder: Path
+) -> dict[str, Any]:
+    """Evaluates another tool's model, fed with normalized float."""
+    # Their logging and their progress bars are not for stdout, which carries the answer.
+    from benchmarks.peers import nncf_engine, ort_engine
+
+    module = load_module(network, Path(task["checkpoint"]))
+    calibration = calibration_pixels(network, Path(task["data"]), samples=task["samples"], seed=task["seed"])
+    builds: dict[str, Callable[[], Any]] = {
+        "nncf": lambda: nncf_engine(network, module, calibration, folder, full_bias_correction=False),
+        "nncf-full": lambda: nncf_engine(network, module, calibration, folder, full_bias_correction=True),
+        "onnxruntime": lambda: ort_engine(module, calibration, folder),
+    }
+    started = time.perf_counter()
+    engine = builds[tool]()
+    seconds = time.perf_counter() - started
+    result = outcomes(network, images, (engine.logits(network.pixels(image.pixels)) for image in images))
+    return {"outcomes": result, "layers": engine.layers(), "seconds": seconds}
+
+
+def main(task: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    network = NETWORKS[task["network"]]
+    images = read_all(network, network.images(Path(task["images"])))
+    facts: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        for tool in task["tools"]:
+            if tool == FLOAT:
+                module = load_module(network, Path(task["checkpoint"]))
+                pixels = [network.pixels(image.pixels) for image in images]
+                facts[tool] = {"outcomes": outcomes(network, images, float_logits(module, pixels))}
+            elif tool.startswith(OURS):
+                facts[tool] = measure_recipe(network, task, tool.removeprefix(OURS), images, Path(folder))
+            else:
+                facts[tool] = measure_peer(network, task, tool, images, Path(folder))
+    answer(facts)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
