@@ -147,3 +147,32 @@ def test_sizes_are_never_read_from_the_raw_image() -> None:
     for count in (1, 3):
         images = pictures(count)
         np.testing.assert_allclose(run_plain(graph, images), item.run(images)[0].numpy(), rtol=1e-3, atol=1e-5)
+
+
+class Normed(torch.nn.Module):
+    """What integer kernels want spelled out: a norm over all channels and positions, a hard sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = torch.nn.GroupNorm(1, 6, eps=1e-3)
+        self.gate = torch.nn.Conv2d(6, 6, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.conv(image))
+        return x * torch.nn.functional.hardsigmoid(4 * self.gate(x))
+
+
+def test_norms_over_all_channels_and_hard_sigmoids_are_spelled_out() -> None:
+    torch.manual_seed(0)
+    module = Normed().eval()
+    torch.nn.init.normal_(module.norm.weight)
+    torch.nn.init.normal_(module.norm.bias)
+    image = torch.randn(1, 3, 8, 8) * 3 + 1
+    item = load_program(module, task=None, example_inputs=(image,))
+    graph = export_portable(item, portable=Portable(), precision="fp32", dynamic_batch=False)
+    kinds = {node.op_type for node in onnx.load_from_string(graph.data).graph.node}
+    assert not kinds & {"InstanceNormalization", "HardSigmoid"}
+    session = onnxruntime.InferenceSession(graph.data)
+    answer = session.run(None, {graph.inputs[0].name: image.numpy()})[0]
+    np.testing.assert_allclose(answer, module(image).detach().numpy(), atol=1e-5)

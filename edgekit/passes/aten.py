@@ -25,6 +25,7 @@ __all__ = [
     "GROUP_NORM",
     "LINEAR",
     "MATMUL",
+    "NORM",
     "POOL_AVERAGE",
     "SHAPE_ONLY",
     "SPLITS",
@@ -54,6 +55,7 @@ ATTENTION: Operators = frozenset({_A.scaled_dot_product_attention.default})
 COMPUTE: Operators = frozenset({*CONV, *CONV_TRANSPOSE, *LINEAR})
 BATCH_NORM: Operators = frozenset({_A.batch_norm.default})
 GROUP_NORM: Operators = frozenset({_A.group_norm.default})
+NORM: Operators = frozenset({*GROUP_NORM, _A.layer_norm.default, _A.instance_norm.default, _A.rms_norm.default})
 DROPOUT: Operators = frozenset({_A.dropout.default, _A.feature_dropout.default, _A.alpha_dropout.default})
 # Activations that integer kernels fuse into the convolution before them.
 ACTIVATIONS_FUSED: Operators = frozenset({_A.relu.default, _A.relu6.default, _A.hardtanh.default, _A.clamp.default})

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import fx
 
+from edgekit.frontend import load_program
 from edgekit.passes.aten import node_facts
 from edgekit.passes.quantize.policy import Plan, make_plan
 from edgekit.targets import QuantizeRules
@@ -56,6 +57,42 @@ def test_rule_2_a_transformers_add_stays_float() -> None:
     assert not [edge for edge in plan.edges if "add" in edge.consumer.name]
 
 
+def plan_for(module: torch.nn.Module, rules: QuantizeRules = RULES, size: int = 8) -> Plan:
+    """The plan of a module that takes (1, 3, size, size)."""
+    example = torch.randn(1, 3, size, size)
+    graph = load_program(module.eval(), task=None, example_inputs=(example,)).graph
+    return make_plan(graph, node_facts(graph, example), rules)
+
+
+class PooledTokens(torch.nn.Module):
+    """A block of PoolFormer: norm, average pool less its input, layer scale, residual add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = torch.nn.Conv2d(3, 8, 2, 2)
+        self.norm = torch.nn.GroupNorm(1, 8)
+        self.scale = torch.nn.Parameter(torch.rand(8))
+        self.mlp = torch.nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch(x)
+        y = self.norm(x)
+        x = x + (torch.nn.functional.avg_pool2d(y, 3, 1, 1) - y) * self.scale.view(8, 1, 1)
+        return self.mlp(x).mean((2, 3))
+
+
+def test_rule_2_layer_scale_counts_in_any_shape() -> None:
+    plan = plan_for(PooledTokens())
+    assert not [edge for edge in plan.edges if "add" in edge.consumer.name]
+    assert "layer scale" in next(item.why for item in plan.skipped if item.what == "add")
+
+
+def test_rule_3_a_pool_behind_a_norm_stays_float() -> None:
+    plan = plan_for(PooledTokens())
+    assert {edge.consumer.name for edge in plan.edges} == {"patch", "mlp", "mean"}
+    assert "a pool after a norm" in next(item.why for item in plan.skipped if item.what == "avg_pool2d")
+
+
 def test_rule_2_reaches_through_slices_and_zero_padding() -> None:
     _, plan = plan_of("option-a")
     assert "add[1] <- relu" in kinds(plan)
@@ -82,6 +119,60 @@ def test_rule_5_squeeze_excite_whole_or_not_at_all() -> None:
         "mul",
     }
     assert not whole.skipped
+
+
+def test_rule_5_arithmetic_inside_the_branch_is_no_gate() -> None:
+    class Swish(torch.nn.Module):
+        """The gate's activations are spelled out, as exporters of other frameworks do it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.reduce, self.expand = (torch.nn.Conv2d(*pair, 1) for pair in ((3, 8), (8, 4), (4, 8)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.stem(x))
+            y = self.reduce(x.mean((2, 3), keepdim=True))
+            y = self.expand(y * torch.sigmoid(y))
+            return (x * (torch.clamp(y + 3, 0, 6) * 0.1666)).mean((2, 3))
+
+    plan = plan_for(Swish(), replace(RULES, squeeze_excite="int8"))
+    products = [edge.consumer.name for edge in plan.edges if edge.consumer.name.startswith("mul")]
+    assert products == ["mul_2", "mul_2"]
+    assert {"mean", "reduce", "expand"} <= {edge.consumer.name for edge in plan.edges}
+
+
+class SpelledAttention(torch.nn.Module):
+    """Attention as two matrix products around a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (torch.nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1, 2)
+        scores = torch.matmul(self.query(x), self.key(x).transpose(1, 2)) / 8**0.5
+        return torch.matmul(scores.softmax(-1), self.value(x))
+
+
+def test_rule_7_queries_times_keys_alone() -> None:
+    _, plan = plan_of("attention", replace(RULES, attention_matmul="scores"))
+    attention = [edge for edge in plan.edges if edge.consumer.name == "scaled_dot_product_attention"]
+    assert [edge.index for edge in attention] == [0, 1]
+    # Symmetric, as a matrix product wants them, and where they are read.
+    assert [site.role for edge in attention for site in edge.sites] == ["linear", "linear"]
+    assert not plan.skipped
+
+
+def test_rule_7_in_attention_that_is_spelled_out() -> None:
+    def products(mode: str) -> list[str]:
+        plan = plan_for(SpelledAttention(), replace(RULES, attention_matmul=mode))
+        return [edge.consumer.name for edge in plan.edges if edge.consumer.name.startswith("matmul")]
+
+    assert products("float") == []
+    assert products("scores") == ["matmul", "matmul"]
+    assert products("int8") == ["matmul", "matmul", "matmul_1", "matmul_1"]
+    plan = plan_for(SpelledAttention(), replace(RULES, attention_matmul="scores"))
+    assert [item.where for item in plan.skipped] == ["matmul_1"]
 
 
 def test_rule_7_attention_only_in_its_linears() -> None:
@@ -123,8 +214,6 @@ def test_a_weight_that_is_computed_stays_float_with_its_reason() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = torch.nn.functional.conv2d(x, self.weight - self.weight.mean())
             return x.mean((2, 3))
-
-    from edgekit.frontend import load_program
 
     item = load_program(Standardized(), task=None, example_inputs=(torch.randn(1, 3, 8, 8),))
     plan = make_plan(item.graph, node_facts(item.graph, torch.randn(1, 3, 8, 8)), RULES)

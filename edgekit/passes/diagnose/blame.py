@@ -20,7 +20,9 @@ _NORMALIZES: Operators = frozenset(
 )
 
 
-def blame(nodes: Mapping[fx.Node, NodeNoise], pairs: Mapping[fx.Node, Noise]) -> dict[fx.Node, float]:
+def blame(
+    nodes: Mapping[fx.Node, NodeNoise], pairs: Mapping[fx.Node, Noise], sizes: Mapping[fx.Node, int]
+) -> dict[fx.Node, float]:
     """Returns, by compute layer, the noise-to-signal ratio that is its fault.
 
     It is the sum of two:
@@ -33,13 +35,18 @@ def blame(nodes: Mapping[fx.Node, NodeNoise], pairs: Mapping[fx.Node, Noise]) ->
        rounds to nothing.
 
     A pair on an input of the network, or behind a layer norm, has no such layer: its noise is its reader's.
+
+    Args:
+        nodes: What was measured at each node.
+        pairs: What was measured at each pair.
+        sizes: How many values each tensor has.
     """
     weights = dict.fromkeys((node for node in nodes if is_call(node, MEASURED)), 0.0)
     tensors = dict.fromkeys(weights, 0.0)
     for node, found in nodes.items():
         for item, noise in found.inputs.items():
             imbalance = max(0.0, found.weight.ratio - found.balanced.ratio) if item is node.args[0] else 0.0
-            for layer, share in _makers(item, pairs).items():
+            for layer, share in _makers(item, pairs, sizes).items():
                 guilty = node if layer is None else layer
                 if guilty in tensors:
                     tensors[guilty] = max(tensors[guilty], share * (noise.ratio + imbalance))
@@ -49,10 +56,11 @@ def blame(nodes: Mapping[fx.Node, NodeNoise], pairs: Mapping[fx.Node, Noise]) ->
     return {node: weights[node] + tensors[node] for node in weights}
 
 
-def maker(node: fx.Node) -> fx.Node | None:
+def maker(node: fx.Node, sizes: Mapping[fx.Node, int]) -> fx.Node | None:
     """Returns the compute layer whose channels a tensor has; None where there is none.
 
-    Of several that are added up, it is the last. The tensor behind a layer norm and an input of the network have none.
+    Of several that are added up it is the last, and of a product with a gate what is gated. The tensor behind a layer
+    norm has none, and an input of the network has none.
     """
     order = {item: index for index, item in enumerate(node.graph.nodes)}
     found: set[fx.Node] = set()
@@ -64,14 +72,18 @@ def maker(node: fx.Node) -> fx.Node | None:
             continue
         if is_call(item, _NORMALIZES):
             continue
-        for source in item.all_input_nodes:
+        sources = [source for source in item.all_input_nodes if source in sizes]
+        if is_call(item, {_A.mul.Tensor}):
+            largest = max((sizes[source] for source in sources), default=0)
+            sources = [source for source in sources if sizes[source] == largest]
+        for source in sources:
             if source not in seen:
                 seen.add(source)
                 waiting.append(source)
     return max(found, key=order.__getitem__, default=None)
 
 
-def _makers(item: fx.Node, pairs: Mapping[fx.Node, Noise]) -> dict[fx.Node | None, float]:
+def _makers(item: fx.Node, pairs: Mapping[fx.Node, Noise], sizes: Mapping[fx.Node, int]) -> dict[fx.Node | None, float]:
     """Returns who makes what a layer reads, with each one's share in the squared error of it."""
     behind: list[fx.Node] = []
     waiting, seen = [item], {item}
@@ -90,6 +102,6 @@ def _makers(item: fx.Node, pairs: Mapping[fx.Node, Noise]) -> dict[fx.Node | Non
     for node in behind:
         before = node.args[0]
         assert isinstance(before, fx.Node)
-        layer = maker(before)
+        layer = maker(before, sizes)
         shares[layer] = shares.get(layer, 0.0) + (pairs[node].error / total if total > 0 else 1 / len(behind))
     return shares

@@ -111,7 +111,7 @@ def diagnose(
             walk.add(batch)
             images += len(batch[0])
             bar.advance(len(batch[0]))
-    faults = blame(walk.nodes, walk.pairs)
+    faults = blame(walk.nodes, walk.pairs, walk.sizes)
     order = sorted((node for node in faults if faults[node] > 0), key=lambda node: -faults[node])
     ranks = {node: place for place, node in enumerate(order, start=1)}
     # Later records know better: a layer may be returned to float after all.

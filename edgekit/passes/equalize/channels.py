@@ -37,7 +37,7 @@ from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program, Record, Skipped
 from edgekit.targets import QuantizeRules
 
-__all__ = ["EqualizeChannels"]
+__all__ = ["EqualizeChannels", "scale_chain"]
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 
@@ -90,7 +90,7 @@ class EqualizeChannels:
         kept = [item for item in outcomes if item.why is None]
         for item in kept:
             assert item.factors is not None
-            _apply(graph, item.group, item.factors.values, facts)
+            scale_chain(graph, item.group, item.factors.values, facts)
         if kept:
             clean(graph)
         skipped += left("chain", outcomes)
@@ -118,7 +118,15 @@ def _int8_only(
     return [group for group in groups if why.get(group.layers[0], "not planned") == ""], skipped
 
 
-def _apply(graph: fx.GraphModule, group: Group, factors: torch.Tensor, facts: Facts) -> None:
+def scale_chain(graph: fx.GraphModule, group: Group, factors: torch.Tensor, facts: Facts) -> None:
+    """Divides the channels between two layers by positive factors, and gives them back in the second layer's weight.
+
+    Args:
+        graph: Changed in place; its function stays.
+        group: The chain.
+        factors: (channels,).
+        facts: Shapes of the tensors between.
+    """
     producer, (layer,) = group.producer, group.layers
     # In float64, so that two groups that share a layer round it as one would.
     exact = factors.double()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
-from edgekit.passes.equalize.grids import clipped_grid, form_of, on_grid, rounded_weight
-from edgekit.passes.equalize.groups import Group, input_of, multiply_columns, weight_blocks
+from edgekit.passes.equalize.grids import clipped_grid, form_of, on_grid
+from edgekit.passes.equalize.groups import Group, input_of, weight_blocks
 from edgekit.passes.equalize.statistics import Seen
-from edgekit.passes.quantize.grids import Grid
+from edgekit.passes.quantize.grids import Grid, weight_form
 from edgekit.targets import QuantizeRules
 
 __all__ = ["ALPHAS", "Factors", "Halves", "choose_factors"]
@@ -36,6 +36,9 @@ _CANDIDATES = tuple(
 # A channel is never scaled by more than this against the channel with the largest factor: what a channel did on some
 # images is a poor promise when it did almost nothing.
 _WIDEST = 1e4
+
+# Output channels have grids of their own, so a part of them says what rounding costs.
+_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +78,16 @@ def choose_factors(
     first = {node: half for node, (half, _) in halves.items()}
     second = {node: half for node, (_, half) in halves.items()}
     whole = {node: half.joined(other) for node, (half, other) in halves.items()}
+    readers = [_reader(layer, weights[layer], second[input_of(layer)], rules) for layer in group.layers]
     ones = torch.ones(group.channels)
-    before = _noise(group, weights, rules, ones, _grids(group, rules, ones, first), second)
+    before = _noise(readers, ones, _grids(group, rules, ones, first), second)
     least, best = math.inf, _CANDIDATES[0]
     for candidate in _CANDIDATES:
-        values = _factors(group, weights, first, *candidate)
-        noise = _noise(group, weights, rules, values, _grids(group, rules, values, first), second)
+        values = _factors(group, readers, first, *candidate)
+        noise = _noise(readers, values, _grids(group, rules, values, first), second)
         if noise < least:
             least, best = noise, candidate
-    values = _factors(group, weights, whole, *best)
+    values = _factors(group, readers, whole, *best)
     grids = [_grids(group, rules, item, whole) for item in (ones, values)]
     return Factors(
         values=values,
@@ -93,17 +97,53 @@ def choose_factors(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reader:
+    """A layer as its noise is predicted.
+
+    Attributes:
+        source: The tensor that it reads.
+        rows: Weights of evenly spaced output channels, (groups, outputs, inputs, taps); all their inputs.
+        gain: Sum of the squared weights that read each channel, (channels,).
+        power: Mean square of each channel, (channels,).
+        largest: Largest weight that reads each channel, (channels,): as it is, and relative to its output channel's.
+        limit: Largest integer of a weight.
+    """
+
+    source: fx.Node
+    rows: torch.Tensor
+    gain: torch.Tensor
+    power: torch.Tensor
+    largest: tuple[torch.Tensor, torch.Tensor]
+    limit: int
+
+
+def _reader(layer: fx.Node, weight: torch.Tensor, seen: Seen, rules: QuantizeRules) -> _Reader:
+    blocks = weight_blocks(layer, weight)
+    size = blocks.abs()
+    peaks = size.amax((2, 3), keepdim=True)
+    relative = size / torch.where(peaks > 0, peaks, 1.0)
+    rows = blocks[:, :: max(1, blocks.shape[1] // _ROWS)]
+    return _Reader(
+        source=input_of(layer),
+        rows=rows,
+        gain=rows.square().sum((1, 3)).flatten(),
+        power=seen.sample.square().mean(0),
+        largest=(size.amax((1, 3)).flatten(), relative.amax((1, 3)).flatten()),
+        limit=weight_form(rules.weight_bits).qmax,
+    )
+
+
 def _factors(
     group: Group,
-    weights: Mapping[fx.Node, torch.Tensor],
+    readers: Sequence[_Reader],
     seen: Mapping[fx.Node, Seen],
     alpha: float,
     by_peak: bool,
     relative: bool,
 ) -> torch.Tensor:
     peak = torch.stack([item.peak for item in seen.values()]).amax(0).double()
-    used = torch.stack([_column_peaks(layer, weights[layer], relative=relative) for layer in group.layers])
-    used = used.amax(0).double()
+    used = torch.stack([item.largest[relative] for item in readers]).amax(0).double()
     if not peak.any() or not used.any():
         return torch.ones(group.channels)
     size = peak
@@ -125,15 +165,6 @@ def _factors(
     return factors.float()
 
 
-def _column_peaks(layer: fx.Node, weight: torch.Tensor, *, relative: bool) -> torch.Tensor:
-    """Largest magnitude per input channel, (channels,); relative to the largest of each output channel, or as it is."""
-    blocks = weight_blocks(layer, weight).abs()
-    if relative:
-        rows = blocks.amax((2, 3), keepdim=True)
-        blocks = blocks / torch.where(rows > 0, rows, 1.0)
-    return blocks.amax((1, 3)).flatten()
-
-
 def _grids(
     group: Group, rules: QuantizeRules, factors: torch.Tensor, seen: Mapping[fx.Node, Seen]
 ) -> dict[fx.Node, Grid]:
@@ -148,28 +179,23 @@ def _grids(
 
 
 def _noise(
-    group: Group,
-    weights: Mapping[fx.Node, torch.Tensor],
-    rules: QuantizeRules,
-    factors: torch.Tensor,
-    grids: Mapping[fx.Node, Grid],
-    seen: Mapping[fx.Node, Seen],
+    readers: Sequence[_Reader], factors: torch.Tensor, grids: Mapping[fx.Node, Grid], seen: Mapping[fx.Node, Seen]
 ) -> float:
-    """Predicts the noise at the outputs of a group's layers, relative to their signal."""
+    """Predicts the noise at the outputs of layers, each relative to its signal, and adds it up."""
+    rounding: dict[fx.Node, torch.Tensor] = {}
+    for source, grid in grids.items():
+        scaled = seen[source].sample / factors
+        rounding[source] = ((on_grid(scaled, grid) - scaled) * factors).square().mean(0)
     total = 0.0
-    for layer in group.layers:
-        source = input_of(layer)
-        sample = seen[source].sample
-        scaled = sample / factors
-        rounding = ((on_grid(scaled, grids[source]) - scaled) * factors).square().mean(0)
-        blocks = weight_blocks(layer, weights[layer])
-        shape = (len(blocks), 1, -1, 1)
-        changed = multiply_columns(layer, weights[layer], factors)
-        moved = rounded_weight(layer, changed, rules) - changed
-        error = weight_blocks(layer, moved) / factors.reshape(shape)
-        squared, power = blocks.square(), sample.square().mean(0).reshape(shape)
-        signal = float((squared * power).sum())
-        added = float((squared * rounding.reshape(shape)).sum()) + float((error.square() * power).sum())
+    for reader in readers:
+        shaped = factors.reshape(len(reader.rows), 1, -1, 1)
+        changed = reader.rows * shaped
+        step = changed.abs().amax((2, 3), keepdim=True) / reader.limit
+        step = torch.where(step > 0, step, 1.0)
+        error = ((changed / step).round() * step - changed) / shaped
+        signal = float(reader.gain @ reader.power)
+        added = float(reader.gain @ rounding[reader.source])
+        added += float(error.square().sum((1, 3)).flatten() @ reader.power)
         # Layers that share a tensor count alike, whatever their output's size.
         total += added / signal if signal > 0 else 0.0
     return total

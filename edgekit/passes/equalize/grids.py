@@ -18,6 +18,8 @@ _SHARES = (*(1.0 - 0.05 * step for step in range(1, 15)), *(0.3 * 0.8**step for 
 _WORTH_CLIPPING = 0.98
 # Beyond the best range the error only rises.
 _PAST_THE_BEST = 4.0
+# Values of the sample that are looked at.
+_VALUES = 1 << 14
 
 
 def form_of(layer: fx.Node, low: float, rules: QuantizeRules) -> Form:
@@ -37,6 +39,8 @@ def clipped_grid(sample: torch.Tensor, low: float, high: float, form: Form) -> G
 
     Source: Nagel et al. 2021, arXiv:2106.08295, section 3.1 ("Mean squared error").
     """
+    sample = sample.flatten()
+    sample = sample[:: (len(sample) // _VALUES) | 1]
     ends = torch.tensor([low, high], dtype=torch.float64)
     best = make_grid(ends[0], ends[1], form)
     least = _error(sample, best)

@@ -35,7 +35,7 @@ from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program, Record, Skipped
 from edgekit.targets import QuantizeRules
 
-__all__ = ["SmoothActivations"]
+__all__ = ["SmoothActivations", "find_norms", "scale_norm"]
 
 _A = torch.ops.aten
 _NORM = frozenset({_A.layer_norm.default})
@@ -81,16 +81,9 @@ class SmoothActivations:
         graph = program.graph
         groups: list[Group] = []
         skipped: list[Skipped] = []
-        norms = [node for node in graph.graph.nodes if is_call(node, _NORM)]
-        if norms and any(is_call(node, LINEAR) for node in graph.graph.nodes):
+        if all(any(is_call(node, kind) for node in graph.graph.nodes) for kind in (_NORM, LINEAR)):
             facts = node_facts(graph, *one_image(program, self.data))
-            why_float = quantized_layers(graph, facts, self.rules)
-            for node in norms:
-                found = _group(graph, node, facts, why_float)
-                if isinstance(found, Group):
-                    groups.append(found)
-                elif found is not None:
-                    skipped.append(Skipped(what="layer norm", where=node.name, why=found))
+            groups, skipped = find_norms(graph, facts, self.rules)
         outcomes = settle(
             graph,
             groups,
@@ -102,7 +95,7 @@ class SmoothActivations:
         kept = [item for item in outcomes if item.why is None]
         for item in kept:
             assert item.factors is not None
-            _apply(graph, item.group, item.factors.values.double())
+            scale_norm(graph, item.group, item.factors.values)
         if kept:
             clean(graph)
         skipped += left("layer norm", outcomes)
@@ -114,6 +107,20 @@ class SmoothActivations:
             details={"gains": gains(outcomes)},
         )
         return PassResult(program=program.recorded(record))
+
+
+def find_norms(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -> tuple[list[Group], list[Skipped]]:
+    """Returns the layer norms that linears read, and those of them that must be left, with the reason."""
+    groups: list[Group] = []
+    skipped: list[Skipped] = []
+    why_float = quantized_layers(graph, facts, rules)
+    for node in graph.graph.nodes:
+        found = _group(graph, node, facts, why_float) if is_call(node, _NORM) else None
+        if isinstance(found, Group):
+            groups.append(found)
+        elif found is not None:
+            skipped.append(Skipped(what="layer norm", where=node.name, why=found))
+    return groups, skipped
 
 
 def _group(graph: fx.GraphModule, norm: fx.Node, facts: Facts, why_float: dict[fx.Node, str]) -> Group | str | None:
@@ -183,8 +190,12 @@ def _keeps_channels(node: fx.Node, facts: Facts) -> bool:
     return False
 
 
-def _apply(graph: fx.GraphModule, group: Group, factors: torch.Tensor) -> None:
-    norm = group.producer
+def scale_norm(graph: fx.GraphModule, group: Group, factors: torch.Tensor) -> None:
+    """Divides a layer norm's output by positive factors (channels,), and gives them back in the linears' weights.
+
+    The graph is changed in place; its function stays.
+    """
+    norm, factors = group.producer, factors.double()
     weight = argument(norm, 2, "weight")
     # A norm without a weight gets one; one whose weight is shared gets its own.
     old = read_tensor(graph, weight).detach().double() if isinstance(weight, fx.Node) else torch.ones_like(factors)

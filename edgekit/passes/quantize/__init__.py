@@ -1,4 +1,4 @@
-"""int8 quantization: policy (where), observers (statistics), schemes (integers), insertion and corrections, apart."""
+"""int8 quantization: policy (where), observers (statistics), grids (integers) and insertion, apart."""
 
 from edgekit.passes.quantize.quantize import Quantize
 

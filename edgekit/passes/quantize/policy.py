@@ -18,6 +18,7 @@ from edgekit.passes.aten import (
     CONV_TRANSPOSE,
     LINEAR,
     MATMUL,
+    NORM,
     POOL_AVERAGE,
     SHAPE_ONLY,
     SPLITS,
@@ -131,8 +132,8 @@ def _wanted_arguments(node: fx.Node, facts: Facts, rules: QuantizeRules, gates: 
         return _residual_add(node, facts, rules)
     if is_call(node, POOL_AVERAGE):
         return _pool(node, facts, rules, gates)
-    if is_call(node, {_A.mul.Tensor}):
-        return (0, 1) if node in gates.int8 else ()
+    if node in gates.products:
+        return (0, 1)
     if is_call(node, {*MATMUL, *ATTENTION}) and all(item in facts for item in node.args[:2]):
         return _attention(node, rules)
     if is_call(node, {_A.lstm.input, _A.gru.input, _A.lstm_cell.default, _A.gru_cell.default}):
@@ -196,6 +197,8 @@ def _pool(node: fx.Node, facts: Facts, rules: QuantizeRules, gates: _Gates) -> t
         return "the pool of a squeeze-excite branch, which the target runs float (rule 5)"
     if node in gates.int8:
         return (0,)
+    if is_call(_root(source), NORM):
+        return "a pool after a norm, which is float, gains nothing in int8 (rule 3)"
     if rules.global_pool == "float":
         return "the target leaves pools float"
     return (0,)
@@ -224,16 +227,23 @@ def _feeds_softmax(node: fx.Node) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Gates:
-    """Squeeze-excite branches: nodes from the pool to the gate, and the products with it, by what they run in."""
+    """Squeeze-excite branches, by what they run in.
+
+    Attributes:
+        int8: Nodes from the pool to the gate.
+        products: Those that apply an int8 branch's gate.
+        floats: Nodes from the pool to the gate, of branches that stay float.
+    """
 
     int8: frozenset[fx.Node]
+    products: frozenset[fx.Node]
     floats: frozenset[fx.Node]
 
 
 def _squeeze_excite(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -> _Gates:
-    """Finds products of a feature map with a per-channel gate, and decides for each whole branch (rule 5)."""
-    int8: set[fx.Node] = set()
-    floats: set[fx.Node] = set()
+    """Finds products of a feature map with a per-channel gate, and all nodes from the pool to the gate (rule 5)."""
+    products: set[fx.Node] = set()
+    members: set[fx.Node] = set()
     for node in graph.graph.nodes:
         if not is_call(node, {_A.mul.Tensor}) or len(node.args) < 2:
             continue
@@ -246,10 +256,12 @@ def _squeeze_excite(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -
         if len(gate) != 1 or _is_pixel(facts[node]):
             continue
         found = _branch(gate[0], facts)
-        if not any(is_call(item, POOL_AVERAGE) for item in found):
-            continue
-        (int8 if rules.squeeze_excite == "int8" else floats).update({node, *found})
-    return _Gates(int8=frozenset(int8), floats=frozenset(floats))
+        if any(is_call(item, POOL_AVERAGE) for item in found):
+            products.add(node)
+            members |= found
+    if rules.squeeze_excite == "int8":
+        return _Gates(int8=frozenset(members), products=frozenset(products), floats=frozenset())
+    return _Gates(int8=frozenset(), products=frozenset(), floats=frozenset(members))
 
 
 def _branch(gate: fx.Node, facts: Facts) -> set[fx.Node]:
