@@ -44,7 +44,8 @@ class Corrections:
     """What is done against the error of int8 besides choosing ranges; each is kept only where it gained.
 
     Attributes:
-        equalize: Cross-layer equalization of depthwise chains (Nagel et al. 2019, arXiv:1906.04721, section 4.1).
+        equalize: Cross-layer equalization (Nagel et al. 2019, arXiv:1906.04721, section 4.1): ``off``, ``depthwise``
+            (chains with a depthwise convolution, which need it most) or ``all`` (every chain of two layers).
         smooth: Activation smoothing of linears after a layer norm (Xiao et al. 2022, arXiv:2211.10438).
         bias: ``off``, ``once`` (all layers in one pass, on float activations) or ``sequential`` (layer by layer, on the
             activations of the quantized network; Nagel et al. 2019, section 4.2).
@@ -54,7 +55,7 @@ class Corrections:
         held_out: Other images, on which it must gain to be kept.
     """
 
-    equalize: bool = True
+    equalize: Literal["off", "depthwise", "all"] = "depthwise"
     smooth: bool = True
     bias: Literal["off", "once", "sequential"] = "once"
     rounding: Literal["nearest", "adaptive"] = "nearest"

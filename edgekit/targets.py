@@ -81,7 +81,8 @@ class QuantizeRules:
         depthwise: Depthwise convolutions in int8 or left float.
         residual_add: Both inputs of a residual add in int8, or left float.
         global_pool: The input of a global average pool in int8, or left float.
-        squeeze_excite: The whole squeeze-excite branch in int8, or none of it.
+        squeeze_excite: The whole squeeze-excite branch in int8, or none of it; ``by-activation``: none of it where the
+            feature map comes out of a SiLU, all of it elsewhere.
         attention_matmul: The two matrix products inside attention in int8, or left float; ``scores``: queries times
             keys alone.
         raw_pixels: ``fold``: the first convolution reads uint8 pixels, mean and std in its weight and bias; ``float``:
@@ -93,7 +94,7 @@ class QuantizeRules:
     depthwise: Literal["int8", "float"] = "int8"
     residual_add: Literal["int8", "float"] = "int8"
     global_pool: Literal["int8", "float"] = "int8"
-    squeeze_excite: Literal["int8", "float"] = "float"
+    squeeze_excite: Literal["int8", "by-activation", "float"] = "float"
     attention_matmul: Literal["int8", "scores", "float"] = "float"
     raw_pixels: Literal["fold", "float"] = "float"
 

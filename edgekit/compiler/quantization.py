@@ -59,7 +59,7 @@ def quantize(
     """
     corrections = recipe.corrections
     balance: list[Pass] = []
-    if corrections.equalize:
+    if corrections.equalize != "off":
         balance.append(EqualizeChannels(rules=rules, corrections=corrections, data=data))
     if corrections.smooth:
         balance.append(SmoothActivations(rules=rules, corrections=corrections, data=data))

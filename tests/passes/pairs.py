@@ -24,7 +24,7 @@ RULES_7 = QuantizeRules(activations="uint8-asymmetric", weight_bits=7)
 
 def quantized(item: Program, *, rules: QuantizeRules = RULES_7, data: CalibrationData = DATA) -> Program:
     """The int8 form, with nothing corrected."""
-    recipe = Recipe(name="test", title="", corrections=Corrections(equalize=False, smooth=False, bias="off"))
+    recipe = Recipe(name="test", title="", corrections=Corrections(equalize="off", smooth=False, bias="off"))
     return run_passes(item, [Quantize(rules=rules, recipe=recipe, data=data)], CONTEXT)
 
 

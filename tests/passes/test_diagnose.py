@@ -194,3 +194,24 @@ def test_same_images_give_the_same_numbers() -> None:
     floating = folded("attention")
     program = quantized(floating)
     assert diagnosed(floating, program) == diagnosed(floating, program)
+
+
+def test_a_pair_above_a_split_is_followed_through_it() -> None:
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, padding=1)
+            self.halves = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(2))
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            parts = torch.relu(self.stem(x)).chunk(2, 1)
+            x = torch.cat([layer(part) for layer, part in zip(self.halves, parts, strict=True)], 1)
+            return self.head(x.mean((2, 3)))
+
+    torch.manual_seed(0)
+    floating = run_passes(load_program(Split().eval(), task=spec()), [FoldBatchNorm(), FoldPreprocessing()], CONTEXT)
+    layers = diagnosed(floating, quantized(floating)).layers
+    assert {item.node: item.precision for item in layers} == dict.fromkeys(
+        ("stem", "halves_0", "halves_1", "head"), "int8"
+    )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import fx
 
@@ -119,6 +120,28 @@ def test_rule_5_squeeze_excite_whole_or_not_at_all() -> None:
         "mul",
     }
     assert not whole.skipped
+
+
+@pytest.mark.parametrize(
+    ("activation", "int8"), [("silu", False), ("spelled", False), ("relu", True), ("hardswish", True)]
+)
+def test_rule_5_by_activation(activation: str, int8: bool) -> None:
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.reduce, self.expand = (torch.nn.Conv2d(*pair, 1) for pair in ((3, 8), (8, 4), (4, 8)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            x = x * torch.sigmoid(x) if activation == "spelled" else getattr(torch.nn.functional, activation)(x)
+            gate = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+            return (x * gate).mean((2, 3))
+
+    plan = plan_for(Gated(), replace(RULES, squeeze_excite="by-activation"))
+    consumers = {edge.consumer.name for edge in plan.edges}
+    assert ({"reduce", "expand"} <= consumers) == int8
+    assert any(name.startswith("mul") for name in consumers) == int8
+    assert bool(plan.skipped) != int8
 
 
 def test_rule_5_arithmetic_inside_the_branch_is_no_gate() -> None:

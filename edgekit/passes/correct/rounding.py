@@ -27,11 +27,11 @@ from edgekit.program import Program, Record
 __all__ = ["AdaptRounding"]
 
 # Rows of inputs that a layer's Gram matrix is summed over, taken evenly from the images.
-_ROWS = 16384
+_ROWS = 8192
 # Share of the mean diagonal that is added to the diagonal when rounding (Frantar et al. 2022, section 3.3, step 3).
 _ROUNDING_DAMPING = 0.01
-# The same for the least squares before; the one that does best on the other half of the images is taken, or none.
-_TARGET_DAMPINGS = (0.01, 0.1, 1.0)
+# The same for the least squares before: enough to hold back what few rows say of many weights.
+_TARGET_DAMPING = 1.0
 _SWEEPS = 2
 
 
@@ -134,15 +134,10 @@ def _target(weight: torch.Tensor, halves: tuple[Moments, Moments]) -> torch.Tens
         """The squared error on the other half, up to a constant."""
         return float(((values @ check.gram) * values - 2 * values * check.product).double().sum())
 
-    best, least = None, error(weight)
-    for share in _TARGET_DAMPINGS:
-        found = error(best_real(fit.gram, fit.product, weight, share * _mean_diagonal(fit)))
-        if found < least:
-            best, least = share, found
-    if best is None:
-        return weight
-    whole = fit + check
-    return best_real(whole.gram, whole.product, weight, best * _mean_diagonal(whole))
+    def solved(moments: Moments) -> torch.Tensor:
+        return best_real(moments.gram, moments.product, weight, _TARGET_DAMPING * _mean_diagonal(moments))
+
+    return solved(fit + check) if error(solved(fit)) < error(weight) else weight
 
 
 def _mean_diagonal(moments: Moments) -> float:

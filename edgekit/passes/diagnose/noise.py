@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import fx
@@ -105,8 +106,7 @@ class Walk:
             twin = self._twins.get(node)
             if twin is None:
                 made = step.insert(node)
-                if made is not None:
-                    self.sizes[node] = made[1].numel()
+                self._weigh(node, step)
                 if made is not None and is_call(node, {QDQ}):
                     self.pairs.setdefault(node, Noise()).add(*made)
                 continue
@@ -117,9 +117,7 @@ class Walk:
                 self._measure(step, node, twin, inserted)
             step.quantized.execute(node, 0)
             step.floating.execute(twin, 0)
-            value = None if step.constant(node) else step.quantized.value(node, 0)
-            if isinstance(value, torch.Tensor):
-                self.sizes[node] = value.numel()
+            self._weigh(node, step)
             if layer:
                 self.nodes[node].accumulated.add(step.floating.value(twin, 0), step.quantized.value(node, 0))
             if node.op == "output":
@@ -149,6 +147,13 @@ class Walk:
             self._balanced[node] = balanced_weight(node, pair, *floats)
         found.balanced.add(reference, step.floating.call(twin, 0, instead={weight: self._balanced[node]}))
 
+    def _weigh(self, node: fx.Node, step: _Step) -> None:
+        """Notes how many values a tensor has; the parts of a split count together."""
+        value = None if step.constant(node) or not step.quantized.knows(node) else step.quantized.value(node, 0)
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if all(isinstance(part, torch.Tensor) for part in parts):
+            self.sizes[node] = sum(part.numel() for part in parts)
+
     def _compare(self, reference: tuple[torch.Tensor, ...], actual: tuple[torch.Tensor, ...]) -> None:
         if not self.outputs:
             self.outputs = [Noise() for _ in reference]
@@ -161,7 +166,7 @@ class _Step:
 
     def __init__(self, floating: Run, quantized: Run, twins: dict[fx.Node, fx.Node]) -> None:
         self.floating, self.quantized, self._twins = floating, quantized, twins
-        self.behind: dict[fx.Node, torch.Tensor] = {}
+        self.behind: dict[fx.Node, Any] = {}  # a split gives several tensors
         self._place = {node: index for index, node in enumerate(floating.nodes)}
         self._next = 0
 
@@ -182,15 +187,19 @@ class _Step:
         return matched
 
     def insert(self, node: fx.Node) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Computes a node that only the quantized graph has, on float values too; returns what it reads and gives."""
+        """Computes a node that only the quantized graph has, on float values too.
+
+        Returns:
+            What it reads and gives on the float side; None for constants, and for splits, which give several tensors.
+        """
         if self.constant(node):
             return None
         self.quantized.execute(node, 0)
         instead = {item: self._float_side(item) for item in node.all_input_nodes if not self.constant(item)}
         self.behind[node] = self.quantized.call(node, 0, instead=instead)
-        before = next(iter(instead.values()))
+        before, after = next(iter(instead.values())), self.behind[node]
         self._release(node)
-        return before, self.behind[node]
+        return (before, after) if isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) else None
 
     def advance(self, twin: fx.Node) -> None:
         """Runs the float graph up to, not including, a node."""
@@ -210,10 +219,8 @@ class _Step:
         for item in self.quantized.release(node, 0):
             self.behind.pop(item, None)
 
-    def _float_side(self, node: fx.Node) -> torch.Tensor:
-        value = self.behind[node] if node in self.behind else self.floating.value(self._twins[node], 0)
-        assert isinstance(value, torch.Tensor)
-        return value
+    def _float_side(self, node: fx.Node) -> Any:
+        return self.behind[node] if node in self.behind else self.floating.value(self._twins[node], 0)
 
 
 def balanced_weight(node: fx.Node, pair: fx.Node, weight: torch.Tensor, source: torch.Tensor) -> torch.Tensor:

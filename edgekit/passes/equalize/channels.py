@@ -10,6 +10,7 @@ from torch import fx
 
 from edgekit.calibration import Corrections
 from edgekit.passes.aten import (
+    CONV,
     LINEAR,
     argument,
     beside,
@@ -74,6 +75,9 @@ class EqualizeChannels:
         program = program.copied()
         graph = program.graph
         groups, skipped = find_chains(graph)
+        if self.corrections.equalize == "depthwise":
+            groups, others = _with_depthwise(graph, groups)
+            skipped += others
         facts: Facts = {}
         if groups:
             facts = node_facts(graph, *one_image(program, self.data))
@@ -102,6 +106,26 @@ class EqualizeChannels:
             details={"gains": gains(outcomes)},
         )
         return PassResult(program=program.recorded(record))
+
+
+def _with_depthwise(graph: fx.GraphModule, groups: list[Group]) -> tuple[list[Group], list[Skipped]]:
+    """Parts the chains in which a layer is depthwise from the others."""
+    found = [any(_is_depthwise(graph, layer) for layer in (group.producer, *group.layers)) for group in groups]
+    why = "the recipe equalizes chains with a depthwise convolution alone (corrections.equalize)"
+    skipped = [
+        Skipped(what="chain", where=group.title, why=why)
+        for group, depthwise in zip(groups, found, strict=True)
+        if not depthwise
+    ]
+    return [group for group, depthwise in zip(groups, found, strict=True) if depthwise], skipped
+
+
+def _is_depthwise(graph: fx.GraphModule, layer: fx.Node) -> bool:
+    weight = layer.args[1]
+    groups = argument(layer, 6, "groups", 1)
+    return (
+        is_call(layer, CONV) and groups > 1 and isinstance(weight, fx.Node) and read_tensor(graph, weight).shape[1] == 1
+    )
 
 
 def _int8_only(

@@ -243,7 +243,8 @@ class _Gates:
 def _squeeze_excite(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -> _Gates:
     """Finds products of a feature map with a per-channel gate, and all nodes from the pool to the gate (rule 5)."""
     products: set[fx.Node] = set()
-    members: set[fx.Node] = set()
+    int8: set[fx.Node] = set()
+    floats: set[fx.Node] = set()
     for node in graph.graph.nodes:
         if not is_call(node, {_A.mul.Tensor}) or len(node.args) < 2:
             continue
@@ -256,12 +257,29 @@ def _squeeze_excite(graph: fx.GraphModule, facts: Facts, rules: QuantizeRules) -
         if len(gate) != 1 or _is_pixel(facts[node]):
             continue
         found = _branch(gate[0], facts)
-        if any(is_call(item, POOL_AVERAGE) for item in found):
+        if not any(is_call(item, POOL_AVERAGE) for item in found):
+            continue
+        (features,) = (item for item in operands if item is not gate[0])
+        by_activation = rules.squeeze_excite == "by-activation" and not _is_silu(features)
+        if rules.squeeze_excite == "int8" or by_activation:
             products.add(node)
-            members |= found
-    if rules.squeeze_excite == "int8":
-        return _Gates(int8=frozenset(members), products=frozenset(products), floats=frozenset())
-    return _Gates(int8=frozenset(), products=frozenset(), floats=frozenset(members))
+            int8 |= found
+        else:
+            floats |= found
+    return _Gates(int8=frozenset(int8), products=frozenset(products), floats=frozenset(floats))
+
+
+def _is_silu(node: fx.Node) -> bool:
+    """Whether a tensor comes out of ``x * sigmoid(x)``, as one operator or as two."""
+    while moves_only(node):
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        node = source
+    if is_call(node, {_A.mul.Tensor}):
+        first, second = node.args[:2]
+        pairs = ((first, second), (second, first))
+        return any(is_call(gate, {_A.sigmoid.default}) and gate.args[0] is x for x, gate in pairs)  # type: ignore[union-attr]
+    return is_call(node, {_A.silu.default})
 
 
 def _branch(gate: fx.Node, facts: Facts) -> set[fx.Node]:
