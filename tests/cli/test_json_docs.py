@@ -70,7 +70,10 @@ def test_every_key_of_a_compile_report_is_described(
     words = ["--data", str(workshop.data), "--no-timing", "--threads", "1", "-o", str(tmp_path / "model.edge")]
     assert main(["compile", *workshop.source, *words, "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
-    found = set(keys({key: value for key, value in document.items() if key != "history"}, depth=2))
+    # Both have an entry for each scheme; `edgekit.diagnose/1` describes a diagnosis.
+    found = set(keys({key: value for key, value in document.items() if key not in ("history", "diagnostics")}, depth=2))
+    (diagnosis,) = document["diagnostics"].values()
+    assert set(keys(diagnosis, depth=2)) <= described("edgekit.diagnose/1")
     found |= set(keys(next(iter(document["history"].values())), depth=1))
     (target,) = document["targets"]
     found |= set(keys(target, depth=2)) | set(keys(target["candidates"][0]["accuracy"], depth=1))

@@ -40,6 +40,8 @@ def test_two_processes_in_two_folders_give_one_digest(world: World, tmp_path: Pa
         started(world, tmp_path / "two", name="second.edge", hash_seed="2"),
     ]
     first, second = (json.loads(process.communicate(timeout=300)[0]) for process in processes)
+    for document in (first, second):
+        assert "content_digest" in document, document  # an error says what it is
     assert first["content_digest"] == second["content_digest"]
     one, two = (read_bundle(tmp_path / part) for part in ("one/first.edge", "two/second.edge"))
     assert [(entry.target, entry.latency) for entry in one.manifest.entries] == [
@@ -74,7 +76,7 @@ def test_the_stored_report_is_the_report_without_what_is_known_only_from_outside
     assert set(printed) - set(stored) == {"output", "content_digest", "bundle_bytes"}
     assert stored == {key: printed[key] for key in stored}
     assert stored["schema"] == "edgekit.compile/1"
-    assert [record["stage"] for record in stored["history"]["int8 1: x86-cpu"]] == ["quantize"]
+    assert "quantize" in [record["stage"] for record in stored["history"]["int8 1: x86-cpu"]]
 
 
 def test_golden_inputs_depend_on_the_seed_alone() -> None:

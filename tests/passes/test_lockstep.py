@@ -11,6 +11,8 @@ from edgekit.errors import UserError
 from edgekit.passes.aten import COMPUTE, is_call
 from edgekit.passes.correct.lockstep import Lockstep, check_pair, int8_layers, why_shared
 from edgekit.passes.correct.run import Run
+from edgekit.passes.quantize.ops import QDQ
+from edgekit.targets import QuantizeRules
 from tests.networks import NETWORKS, folded, pictures
 from tests.passes.pairs import quantized, two_streams
 
@@ -79,10 +81,28 @@ def test_values_die_with_their_last_reader() -> None:
             for batch in range(2):
                 run.execute(node, batch)
                 run.release(node, batch)
-                most = max(most, run.count(batch))
+                most = max(most, len(run.held(batch)))
     # The deepest place is the residual add: the shortcut, the branch, and what is just being made of it.
     assert most <= 3
-    assert run.count(0) == run.count(1) == 1
+    assert len(run.held(0)) == len(run.held(1)) == 1
+
+
+@pytest.mark.parametrize("activations", ["uint8-asymmetric", "int8-symmetric"])
+def test_tensors_behind_a_pair_wait_as_integers_and_come_back_bit_by_bit(activations: Any) -> None:
+    program = quantized(folded("depthwise"), rules=QuantizeRules(activations=activations))
+    batch = (pictures(4, seed=7),)
+    run = Run(program.graph, [batch])
+    seen = 0
+    with torch.no_grad():
+        for node in run.nodes:
+            before = sum(run.held(0))
+            run.execute(node, 0)
+            if is_call(node, {QDQ}) and not run.is_constant(node):
+                direct = run.call(node, 0)
+                assert torch.equal(run.value(node, 0), direct)
+                assert sum(run.held(0)) - before == direct.numel()
+                seen += 1
+    assert seen >= 3
 
 
 def test_a_change_at_one_layer_reaches_the_layers_after_it() -> None:
