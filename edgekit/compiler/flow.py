@@ -42,6 +42,9 @@ from edgekit.targets import QuantizeRules
 __all__ = ["compile_program"]
 
 Array = np.ndarray[Any, Any]
+# 300 images of 224 x 224 fit, so that the passes after the first need not decode them again; memory must not grow with
+# the number of images beyond that.
+_KEEP_CALIBRATION_BYTES = 48 << 20
 
 
 def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *, progress: Progress) -> CompileReport:
@@ -66,10 +69,12 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
     if inputs.spec is not None:
         passes.append(FoldPreprocessing())
     floating = run_passes(program, passes, context)
-    calibration, evaluation = (
-        None if dataset is None or inputs.spec is None else Images(dataset, inputs.spec)
-        for dataset in (inputs.calibration, inputs.evaluation)
-    )
+    spec = inputs.spec
+    calibration = evaluation = None
+    if spec is not None and inputs.calibration is not None:
+        calibration = Images(inputs.calibration, spec, keep_bytes=_KEEP_CALIBRATION_BYTES)
+    if spec is not None and inputs.evaluation is not None:
+        evaluation = Images(inputs.evaluation, spec)
     if options.golden_from_data and calibration is not None:
         golden = golden_from(calibration, floating, count=options.golden)
     else:

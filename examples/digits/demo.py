@@ -57,6 +57,8 @@ def run_demo(output: Path, *, bench_options: Sequence[str]) -> None:
     pictures = output / "pictures"
     edgekit("run", model, photo, "--save", pictures)
     edgekit("inspect", model, "--layers")
+    page = output / "diagnostics.html"
+    edgekit("diagnose", model, "--top", "3", "--html", page)
 
     print("\nfiles:")
     for path, what in (
@@ -64,6 +66,7 @@ def run_demo(output: Path, *, bench_options: Sequence[str]) -> None:
         (baseline, "the same network in float"),
         (report, "the latency report"),
         (pictures, "the result, drawn"),
+        (page, "what int8 does to each layer"),
         (images, "the images"),
     ):
         print(f"  {path}: {what}")

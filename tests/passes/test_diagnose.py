@@ -164,6 +164,17 @@ def test_a_gate_is_not_blamed_for_the_tensor_that_it_gates() -> None:
     assert found.worst_first[0].name == "stem.0"
 
 
+def test_behind_a_layer_norm_the_reader_is_named_not_the_layer_before() -> None:
+    floating = folded("attention")
+    weights = dict(floating.graph.named_parameters())
+    factor = 1000 ** torch.linspace(0, 1, 16)
+    with torch.no_grad():
+        weights["norm.weight"] *= factor
+        weights["norm.bias"] *= factor
+        weights["qkv.weight"] /= factor
+    assert diagnosed(floating, quantized(floating)).worst_first[0].name == "qkv"
+
+
 def test_several_inputs_and_outputs_with_a_static_batch() -> None:
     floating, data = two_streams(1)
     program = quantized(floating, data=data)

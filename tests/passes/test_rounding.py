@@ -203,6 +203,17 @@ def test_fewer_rows_are_spread_over_all_images() -> None:
     assert (first.rows, second.rows) == (120, 120)
 
 
+def test_halves_are_different_images_in_batches_of_one_too() -> None:
+    floating, data = two_streams(1)
+    program = quantized(floating, data=data)
+    batches = list(data.fit(5))
+    with torch.no_grad():
+        stop = next(iter(Lockstep(floating.graph, program.graph, batches).stops(int8_layers(program.graph))))
+        first, second = collect(stop, range(5), rows=10**6, seed=0)
+    assert (first.rows, second.rows) == (3 * 36, 2 * 36)
+    assert not torch.allclose(first.gram, second.gram, rtol=0.01)
+
+
 @pytest.mark.parametrize("name", ["residual", "depthwise", "squeeze-excite", "dense", "attention"])
 def test_outputs_of_unseen_images_come_closer_to_float(name: str) -> None:
     floating = folded(name)

@@ -32,6 +32,7 @@ _ROWS = 8192
 _ROUNDING_DAMPING = 0.01
 # The same for the least squares before: enough to hold back what few rows say of many weights.
 _TARGET_DAMPING = 1.0
+# Measured on four networks, a third one changes nothing any more.
 _SWEEPS = 2
 
 

@@ -151,8 +151,9 @@ class Walk:
         """Notes how many values a tensor has; the parts of a split count together."""
         value = None if step.constant(node) or not step.quantized.knows(node) else step.quantized.value(node, 0)
         parts = value if isinstance(value, (list, tuple)) else [value]
-        if all(isinstance(part, torch.Tensor) for part in parts):
-            self.sizes[node] = sum(part.numel() for part in parts)
+        tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+        if tensors:
+            self.sizes[node] = sum(tensor.numel() for tensor in tensors)
 
     def _compare(self, reference: tuple[torch.Tensor, ...], actual: tuple[torch.Tensor, ...]) -> None:
         if not self.outputs:
