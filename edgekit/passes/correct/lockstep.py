@@ -108,10 +108,6 @@ class Stop:
         self._floating = floating
         self._quantized = quantized
 
-    def float_input(self, batch: int) -> torch.Tensor:
-        """What the layer reads in the float program."""
-        return self._tensor(self._floating.value(self._argument(self.partner), batch))
-
     def float_output(self, batch: int) -> torch.Tensor:
         """What the layer gives in the float program; computed once."""
         self._floating.execute(self.partner, batch)
@@ -224,8 +220,8 @@ class Lockstep:
     """One forward pass of a float and of a quantized graph over the same images, layer by layer.
 
     Between two layers each batch runs on its own; at a layer all batches wait. So what is in memory is, for every image
-    of ``batches``, what both graphs still need at that point (about 14 MB an image was measured for ResNet-50 at
-    224x224), and it does not depend on how many calibration images there are beside them.
+    of ``batches``, what both graphs still need at that point, and it does not depend on how many calibration images
+    there are beside them.
 
     Args:
         floating: The folded float graph.

@@ -32,7 +32,7 @@ _ROWS = 8192
 _ROUNDING_DAMPING = 0.01
 # The same for the least squares before: enough to hold back what few rows say of many weights.
 _TARGET_DAMPING = 1.0
-# Of little weight: against none, two gave 0.03 to 0.2 dB of output SQNR on a small ViT and nothing on ResNet-56.
+# None raises the error on the images fitted on; the number is a choice.
 _SWEEPS = 2
 
 

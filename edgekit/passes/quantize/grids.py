@@ -35,11 +35,6 @@ class Form:
         """How many integers there are."""
         return self.qmax - self.qmin + 1
 
-    @property
-    def signed(self) -> bool:
-        """Negative reals have integers of their own."""
-        return self.qmin < 0 or not self.symmetric
-
 
 ASYMMETRIC = Form(dtype=torch.uint8, qmin=0, qmax=255, symmetric=False)
 UNSIGNED = Form(dtype=torch.uint8, qmin=0, qmax=255, symmetric=True)
