@@ -40,7 +40,8 @@ __all__ = ["OURS", "TARGET", "sqnr_db"]
 
 OURS = "edgekit"
 TARGET = "x86-cpu"
-CALIBRATION_SEED, HELD_OUT_SEED = 2, 3
+# Seeds 3, 102 and 103 and their like were looked at while ranges were chosen.
+CALIBRATION_SEED, HELD_OUT_SEED = 2, 5
 
 
 def sqnr_db(reference: np.ndarray, answers: np.ndarray) -> float:
@@ -80,11 +81,16 @@ def nncf_kinds(network: Network) -> dict[str, dict[str, Any]]:
     return kinds
 
 
-def evaluate(path: Path, images: torch.Tensor, reference: np.ndarray, threads: int) -> dict[str, Any]:
-    """Returns a side's signal-to-noise ratio and the layers that it runs."""
+def evaluate(path: Path, images: torch.Tensor, references: list[np.ndarray], threads: int) -> dict[str, Any]:
+    """Returns a side's signal-to-noise ratio, over all pictures and of the median picture, and the layers it runs."""
     compiled = compile_ir(path, threads=threads)
-    answers = np.concatenate([compiled([image[np.newaxis]])[0].copy() for image in images.numpy()])
-    return {"sqnr_db": sqnr_db(reference, answers), "layers": count_layers(executed(compiled))}
+    answers = [compiled([image[np.newaxis]])[0].copy() for image in images.numpy()]
+    each = [sqnr_db(reference, answer) for reference, answer in zip(references, answers, strict=True)]
+    return {
+        "sqnr_db": sqnr_db(np.stack(references), np.stack(answers)),
+        "median_sqnr_db": float(np.median(each)),
+        "layers": count_layers(executed(compiled)),
+    }
 
 
 def main(task: dict[str, Any]) -> None:
@@ -96,7 +102,7 @@ def main(task: dict[str, Any]) -> None:
     calibration = normalized(pictures(task["images"], network.size, seed=CALIBRATION_SEED))
     held_out = normalized(pictures(task["held_out"], network.size, seed=HELD_OUT_SEED))
     with torch.no_grad():
-        reference = np.concatenate([module(image.unsqueeze(0)).numpy() for image in held_out])
+        references = [module(image.unsqueeze(0)).numpy() for image in held_out]
     np.savez(work / "inputs.npz", pixels=held_out[:1].numpy())
     facts: dict[str, Any] = {}
     if "edgekit" in task["sides"]:
@@ -118,7 +124,7 @@ def main(task: dict[str, Any]) -> None:
                 del model
                 gc.collect()
     for side, item in facts.items():
-        item |= evaluate(work / f"{side}.xml", held_out, reference, task["threads"])
+        item |= evaluate(work / f"{side}.xml", held_out, references, task["threads"])
     answer({"sides": facts})
 
 

@@ -59,7 +59,7 @@ class Corrections:
     smooth: bool = True
     bias: Literal["off", "once", "sequential"] = "once"
     rounding: Literal["nearest", "adaptive"] = "nearest"
-    samples: int = 48
+    samples: int = 32
     held_out: int = 16
 
     def __post_init__(self) -> None:

@@ -22,6 +22,8 @@ __all__ = ["Quantized", "finished", "quantize", "without_long_lists"]
 
 # Lists of these belong to the diagnostics, not to the lines of history.
 _LONG = frozenset({"tensors", "findings"})
+# Images that the diagnosis looks at: each costs six forward passes, and a layer's noise is over all its positions.
+_DIAGNOSED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def quantize(
         correct.append(CorrectBias(floating=floating, corrections=corrections, data=data))
     draft = run_passes(floating, correct, context)
     result = finished(draft, context)
-    measured = diagnose(floating, draft, data, limit=corrections.held_out, progress=context.progress)
+    measured = diagnose(floating, draft, data, limit=_DIAGNOSED, progress=context.progress)
     details = next(record.details for record in reversed(result.history) if record.stage == "quantize")
     diagnostics = {
         **to_dict(measured),

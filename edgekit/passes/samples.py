@@ -18,6 +18,10 @@ Batch = tuple[torch.Tensor, ...]
 _EVERY = 4
 
 
+def _joined(images: list[Batch]) -> Batch:
+    return tuple(torch.cat(tensors) for tensors in zip(*images, strict=True))
+
+
 def _numbered(index: int) -> str:
     return f"image {index + 1}"
 
@@ -63,13 +67,19 @@ class CalibrationData:
         return self._where(lambda index: index % _EVERY == _EVERY - 1, limit)
 
     def _where(self, wanted: Callable[[int], bool], limit: int) -> Iterator[Batch]:
-        start, taken = 0, 0
+        """Yields chosen images in batches as large as the source's: small ones take longer per image."""
+        start = taken = full = 0
+        waiting: list[Batch] = []
         for batch in self.source():
             size = len(batch[0])
+            full = max(full, size)
             chosen = [index for index in range(size) if wanted(start + index)][: limit - taken]
-            start += size
-            if chosen:
-                taken += len(chosen)
-                yield tuple(tensor[chosen] for tensor in batch)
+            start, taken = start + size, taken + len(chosen)
+            waiting += [tuple(tensor[index : index + 1] for tensor in batch) for index in chosen]
+            while len(waiting) >= full:
+                yield _joined(waiting[:full])
+                waiting = waiting[full:]
             if taken >= limit:
-                return
+                break
+        if waiting:
+            yield _joined(waiting)

@@ -32,10 +32,10 @@ def _summary(ours: list[float], performance: float = 100.0, mixed: float = 110.0
 def _sides(ours: float, theirs: float) -> dict[str, Any]:
     layers = {"Convolution": {"fp32": 2, "int8": 3}}
     return {
-        "edgekit": {"sqnr_db": ours, "layers": layers},
-        "float": {"sqnr_db": 99.0, "layers": layers},
-        "nncf-mixed": {"sqnr_db": theirs, "layers": layers},
-        "nncf-performance": {"sqnr_db": theirs - 5, "layers": layers},
+        "edgekit": {"sqnr_db": ours, "median_sqnr_db": ours, "layers": layers},
+        "float": {"sqnr_db": 99.0, "median_sqnr_db": 99.0, "layers": layers},
+        "nncf-mixed": {"sqnr_db": theirs, "median_sqnr_db": theirs, "layers": layers},
+        "nncf-performance": {"sqnr_db": theirs - 5, "median_sqnr_db": theirs - 5, "layers": layers},
     }
 
 
@@ -50,7 +50,7 @@ def test_nncf_is_its_fastest_variant_over_all_processes() -> None:
 
 
 def test_an_engine_that_answers_wrongly_is_not_compared() -> None:
-    sides = _sides(10.0, 9.0) | {"nncf-wrong": {"sqnr_db": -3.9, "layers": {}}}
+    sides = _sides(10.0, 9.0) | {"nncf-wrong": {"sqnr_db": -3.9, "median_sqnr_db": -3.9, "layers": {}}}
     assert networks.rivals(sides) == ["nncf-mixed", "nncf-performance"]
     runs = [_run({"edgekit": 100.0, "nncf-mixed": 100.0, "nncf-performance": 110.0, "nncf-wrong": 50.0})] * 2
     assert networks.summarize_network(runs, networks.rivals(sides))["fastest"] == "nncf-mixed"

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.passes.quantize.grids import Role, activation_form, make_grid
-from edgekit.passes.quantize.weights import quantized_weight
 
 SCHEMES = [
     ("conv", "uint8-asymmetric", torch.uint8),
@@ -24,11 +23,11 @@ def test_a_grid_rounds_every_value_of_its_range_by_at_most_half_a_step(
     values = low + width * torch.rand(200, generator=torch.Generator().manual_seed(0))
     form = activation_form(float(values.min()), role=scheme[0], activations=scheme[1])  # type: ignore[arg-type]
     grid = make_grid(values.min(), values.max(), form)
-    rounded = quantized_weight(values, grid)
+    rounded = grid.rounded(values)
     # The zero-point rounds too, so a value at the border may miss the grid by half a step more.
     assert (rounded - values).abs().max() <= float(grid.scale) * 1.01
     assert grid.limits()[0] <= 0 <= grid.limits()[1]
-    assert float(quantized_weight(torch.zeros(1), grid)) == 0.0
+    assert float(grid.rounded(torch.zeros(1))) == 0.0
 
 
 @pytest.mark.parametrize(("role", "activations", "dtype"), SCHEMES)
@@ -53,4 +52,4 @@ def test_a_range_of_zeros_leaves_room_for_what_calibration_never_saw(activations
     form = activation_form(0.0, role="conv", activations=activations)  # type: ignore[arg-type]
     grid = make_grid(torch.tensor(0.0), torch.tensor(0.0), form)
     assert grid.limits()[1] == pytest.approx(1.0)
-    assert float(quantized_weight(torch.tensor(0.7), grid)) == pytest.approx(0.7, abs=0.01)
+    assert float(grid.rounded(torch.tensor(0.7))) == pytest.approx(0.7, abs=0.01)

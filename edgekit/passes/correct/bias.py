@@ -21,6 +21,7 @@ from edgekit.passes.correct.lockstep import Lockstep, Stop, channel_axis, check_
 from edgekit.passes.quantize.insert import set_bias
 from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.samples import Batch, CalibrationData
+from edgekit.passes.stream import Streamer
 from edgekit.program import Program, Record
 from edgekit.progress import ProgressTask
 
@@ -133,18 +134,18 @@ def _mean_inputs(
     counts: dict[fx.Node, int] = {}
     pointwise = {node for node in layers if _is_pointwise(graph, node)}
 
-    class Watcher(fx.Interpreter):
-        def run_node(self, node: fx.Node) -> Any:
+    class Watcher(Streamer):
+        def saw(self, node: fx.Node, result: Any) -> None:
             if node in layers:
                 source: Any = self.fetch_args_kwargs_from_env(node)[0][0]
                 total, count = _summed(node, source, pointwise=node in pointwise)
                 totals[node] = totals[node] + total if node in totals else total
                 counts[node] = counts.get(node, 0) + count
-            return super().run_node(node)
 
-    watcher = Watcher(graph)
+    ordered = [node for node in graph.graph.nodes if node in layers]
+    watcher = Watcher(graph, last=ordered[-1] if ordered else None)
     for batch in batches:
-        watcher.run(*batch)
+        watcher.stream(batch)
         bar.advance(len(batch[0]))
     return {node: total / counts[node] for node, total in totals.items()}
 
@@ -153,11 +154,12 @@ def _summed(node: fx.Node, source: torch.Tensor, *, pointwise: bool) -> tuple[to
     """Sums a layer's input over what makes no difference to the mean of its output; also returns over how many."""
     if is_call(node, LINEAR):
         rows = source.flatten(0, -2)
-        return rows.double().sum(0), len(rows)
+        return rows.sum(0).double(), len(rows)
+    # One image's sum in the tensor's own float32 is exact enough, and needs no copy of it in float64.
     if pointwise:
-        dims = [0, *range(2, source.ndim)]
-        return source.double().sum(dims, keepdim=True), source.numel() // source.shape[1]
-    return source.double().sum(0, keepdim=True), len(source)
+        positions = list(range(2, source.ndim))
+        return source.sum(positions, keepdim=True).double().sum(0, keepdim=True), source.numel() // source.shape[1]
+    return source.sum(0, keepdim=True).double(), len(source)
 
 
 def _is_pointwise(graph: fx.GraphModule, node: fx.Node) -> bool:

@@ -129,9 +129,9 @@ class _Packed:
     @staticmethod
     def of(value: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor) -> _Packed:
         # The quotient is off by a rounding error at most, and the nearest integer is what the pair multiplied.
-        codes = (torch.round(value / scale) + zero_point.to(value.dtype)).to(zero_point.dtype)
+        codes = (value / scale).round_().add_(zero_point.to(value.dtype)).to(zero_point.dtype)
         return _Packed(codes=codes, scale=scale, zero_point=zero_point)
 
     def unpacked(self) -> torch.Tensor:
         """The arithmetic of ``edgekit::qdq``, so that the result is the same."""
-        return (self.codes.to(self.scale.dtype) - self.zero_point.to(self.scale.dtype)) * self.scale
+        return self.codes.to(self.scale.dtype).sub_(self.zero_point.to(self.scale.dtype)).mul_(self.scale)

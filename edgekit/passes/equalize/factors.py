@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from edgekit.passes.equalize.grids import clipped_grid, form_of, on_grid
+from edgekit.passes.equalize.grids import clipped_grid, form_of
 from edgekit.passes.equalize.groups import Group, input_of, weight_blocks
 from edgekit.passes.equalize.statistics import Seen
 from edgekit.passes.quantize.grids import Grid, weight_form
@@ -185,7 +185,7 @@ def _noise(
     rounding: dict[fx.Node, torch.Tensor] = {}
     for source, grid in grids.items():
         scaled = seen[source].sample / factors
-        rounding[source] = ((on_grid(scaled, grid) - scaled) * factors).square().mean(0)
+        rounding[source] = ((grid.rounded(scaled) - scaled) * factors).square().mean(0)
     total = 0.0
     for reader in readers:
         shaped = factors.reshape(len(reader.rows), 1, -1, 1)

@@ -7,11 +7,10 @@ from torch import fx
 
 from edgekit.passes.aten import CONV_TRANSPOSE, LINEAR, is_call
 from edgekit.passes.quantize.grids import Form, Grid, Role, activation_form, make_grid
-from edgekit.passes.quantize.ops import QDQ
-from edgekit.passes.quantize.weights import quantized_weight, weight_grid
+from edgekit.passes.quantize.weights import weight_grid
 from edgekit.targets import QuantizeRules
 
-__all__ = ["clipped_grid", "form_of", "on_grid", "rounded_weight"]
+__all__ = ["clipped_grid", "form_of", "rounded_weight"]
 
 # As finely as it takes to compare factors; the recipe's own observer has the last word on the grid.
 _SHARES = (*(1.0 - 0.05 * step for step in range(1, 15)), *(0.3 * 0.8**step for step in range(1, 25)))
@@ -26,12 +25,6 @@ def form_of(layer: fx.Node, low: float, rules: QuantizeRules) -> Form:
     """Returns which integers the layer's input takes on the target; ``low`` is its smallest value (rule 8)."""
     role: Role = "linear" if is_call(layer, LINEAR) else "conv"
     return activation_form(low, role=role, activations=rules.activations)
-
-
-def on_grid(values: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Rounds values (any shape, float32) to a grid."""
-    rounded: torch.Tensor = QDQ(values, grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
-    return rounded
 
 
 def clipped_grid(sample: torch.Tensor, low: float, high: float, form: Form) -> Grid:
@@ -55,10 +48,10 @@ def clipped_grid(sample: torch.Tensor, low: float, high: float, form: Form) -> G
 
 
 def _error(sample: torch.Tensor, grid: Grid) -> float:
-    return float((on_grid(sample, grid) - sample).square().mean())
+    return float((grid.rounded(sample) - sample).square().mean())
 
 
 def rounded_weight(layer: fx.Node, weight: torch.Tensor, rules: QuantizeRules) -> torch.Tensor:
     """Returns a weight as the target's integers stand for it, one grid per output channel (rule 9)."""
     axis = 1 if is_call(layer, CONV_TRANSPOSE) else 0
-    return quantized_weight(weight, weight_grid(weight, axis=axis, bits=rules.weight_bits))
+    return weight_grid(weight, axis=axis, bits=rules.weight_bits).rounded(weight)

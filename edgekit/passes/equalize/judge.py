@@ -11,10 +11,10 @@ from torch import fx
 
 from edgekit.passes.aten import CONV, CONV_TRANSPOSE, LINEAR, is_call
 from edgekit.passes.equalize.factors import Factors
-from edgekit.passes.equalize.grids import on_grid, rounded_weight
+from edgekit.passes.equalize.grids import rounded_weight
 from edgekit.passes.equalize.groups import Group, along, input_of, multiply_columns
-from edgekit.passes.equalize.statistics import Streamer
 from edgekit.passes.samples import Batch
+from edgekit.passes.stream import Streamer
 from edgekit.progress import Progress
 from edgekit.targets import QuantizeRules
 
@@ -127,11 +127,12 @@ class _Judge(Streamer):
         self, graph: fx.GraphModule, trials: Sequence[Trial], verdicts: Sequence[Verdict], rules: QuantizeRules
     ) -> None:
         reading = {layer: index for index, trial in enumerate(trials) for layer in trial.group.layers}
-        super().__init__(graph, [node for node in graph.graph.nodes if node in reading][-1])
-        self._trials, self._verdicts, self._reading = trials, verdicts, reading
-        self._members = {
+        members = {
             node: index for index, trial in enumerate(trials) for node in (trial.group.producer, *trial.group.between)
         }
+        super().__init__(graph, last=[node for node in graph.graph.nodes if node in reading][-1], spared=members)
+        self._trials, self._verdicts, self._reading = trials, verdicts, reading
+        self._members = members
         # The values that a group's nodes give when its producer's weight is rounded.
         self._noisy: dict[fx.Node, torch.Tensor] = {}
         # A producer that reads another trial's tensor is rounded as that trial leaves its columns; its input is not
@@ -184,8 +185,8 @@ class _Judge(Streamer):
         exact = result if bias is None else result - along(bias, result, layer)
         if layer in trial.rows:
             exact = exact / along(trial.rows[layer], exact, layer)
-        without = self._call(layer, on_grid(noisy, before), rounded)
-        smooth = self._call(layer, on_grid(noisy / along(trial.factors.values, noisy, layer), after), scaled)
+        without = self._call(layer, before.rounded(noisy), rounded)
+        smooth = self._call(layer, after.rounded(noisy / along(trial.factors.values, noisy, layer)), scaled)
         verdict.add(layer, exact, without, smooth)
 
     def _call(

@@ -12,9 +12,10 @@ import torch
 from torch import fx
 
 from edgekit.passes.samples import Batch
+from edgekit.passes.stream import Streamer
 from edgekit.progress import Progress
 
-__all__ = ["ChannelStatistics", "Seen", "Streamer", "observe_channels"]
+__all__ = ["ChannelStatistics", "Seen", "observe_channels"]
 
 # Values kept of one tensor, all channels and images together: a quarter of a MiB for each half of the images.
 _KEPT = 1 << 17
@@ -99,32 +100,6 @@ def _joined(parts: list[Seen]) -> Seen | None:
     return reduce(Seen.joined, parts) if parts else None
 
 
-class Streamer(fx.Interpreter):
-    """Runs a graph up to the last node that matters; what follows is not computed."""
-
-    def __init__(self, graph: fx.GraphModule, last: fx.Node) -> None:
-        super().__init__(graph)
-        self._last = last
-        self._done = False
-
-    def stream(self, batch: Batch) -> None:
-        """Runs one batch; what the nodes give is for :meth:`saw`."""
-        self._done = False
-        with torch.no_grad():
-            self.run(*batch)
-
-    def run_node(self, node: fx.Node) -> Any:
-        if self._done:
-            return None
-        result = super().run_node(node)
-        self.saw(node, result)
-        self._done = node is self._last
-        return result
-
-    def saw(self, node: fx.Node, result: Any) -> None:
-        """Is told what each node gave."""
-
-
 def observe_channels(
     graph: fx.GraphModule,
     wanted: Mapping[fx.Node, int],
@@ -149,7 +124,7 @@ def observe_channels(
             if node in found:
                 found[node].update(result)
 
-    watcher = Watcher(graph, [node for node in graph.graph.nodes if node in found][-1])
+    watcher = Watcher(graph, last=[node for node in graph.graph.nodes if node in found][-1])
     with progress.task("ranges of channels", limit) as bar:
         for batch in batches:
             watcher.stream(batch)

@@ -13,6 +13,7 @@ from edgekit.errors import DataError, UserError
 from edgekit.passes.quantize.observers import Observer
 from edgekit.passes.quantize.policy import Plan, Site
 from edgekit.passes.samples import Batch, CalibrationData
+from edgekit.passes.stream import Streamer
 from edgekit.progress import Progress
 
 __all__ = ["Observed", "observe"]
@@ -94,11 +95,11 @@ def observe(
         watched.setdefault(site.node, []).append(pair)
     watcher = _Watcher(graph, watched)
     seen = 0
-    with torch.no_grad(), progress.task("calibrating", data.count) as bar:
+    with progress.task("calibrating", data.count) as bar:
         for number, batch in enumerate(data.batches()):
             watcher.half = number % 2
             try:
-                watcher.run(*batch)
+                watcher.stream(batch)
             except DataError:
                 raise _located(graph, batch, data, first=seen) from None
             seen += len(batch[0])
@@ -114,32 +115,32 @@ def observe(
     return {site: Observed(whole=wholes[id(pair[0])], halves=pair) for site, pair in halves.items()}
 
 
-class _Watcher(fx.Interpreter):
+class _Watcher(Streamer):
     def __init__(self, graph: fx.GraphModule, watched: Mapping[fx.Node, list[tuple[Observer, Observer]]]) -> None:
         super().__init__(graph)
         self.watched = watched
         self.half = 0
 
-    def run_node(self, node: fx.Node) -> Any:
-        result = super().run_node(node)
+    def saw(self, node: fx.Node, result: Any) -> None:
         for pair in self.watched.get(node, ()):
             pair[self.half].update(result)
-        return result
 
 
 def _located(graph: fx.GraphModule, batch: Batch, data: CalibrationData, *, first: int) -> DataError:
     """Runs a batch again, image by image where the graph allows it, and names what is not a number."""
     size = len(batch[0])
     for index in range(size):
+        finder = _Finder(graph)
         try:
-            finder = _Finder(graph)
-            finder.run(*(tensor[index : index + 1] for tensor in batch))
+            with torch.no_grad():
+                finder.run(*(tensor[index : index + 1] for tensor in batch))
         except (RuntimeError, ValueError):  # the graph takes only whole batches
             break
         if finder.found is not None:
             return _not_a_number(finder.found, data.name_of(first + index))
     finder = _Finder(graph)
-    finder.run(*batch)
+    with torch.no_grad():
+        finder.run(*batch)
     names = data.name_of(first) if size == 1 else f"{data.name_of(first)} or one of the {size - 1} after it"
     return _not_a_number(finder.found if finder.found is not None else "unknown", names)
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import torch
 
+from edgekit.passes.quantize.ops import QDQ
+
 __all__ = ["Form", "Grid", "Role", "activation_form", "make_grid", "weight_form"]
 
 Role = Literal["conv", "linear"]
@@ -83,6 +85,12 @@ class Grid:
     axis: int
     qmin: int
     qmax: int
+
+    def rounded(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns values (any shape, float32) as the integers stand for them, in float; no gradient flows."""
+        with torch.no_grad():
+            answer: torch.Tensor = QDQ(values, self.scale, self.zero_point, self.axis, self.qmin, self.qmax)
+        return answer
 
     def limits(self) -> tuple[float, float]:
         """Smallest and largest real; of a grid per channel, over all channels."""

@@ -10,7 +10,6 @@ from torch import fx
 
 from edgekit.passes.aten import CONV, is_call, read_tensor
 from edgekit.passes.quantize.grids import ASYMMETRIC, Grid
-from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Site, moves_only
 from edgekit.targets import QuantizeRules
 
@@ -59,8 +58,7 @@ def pixel_grid(graph: fx.GraphModule, facts: Facts, group: Sequence[Site], rules
     form = ASYMMETRIC
     grid = Grid(scale=factor.clone(), zero_point=levels.to(form.dtype), axis=axis, qmin=form.qmin, qmax=form.qmax)
     values = _all_levels(affine)
-    rounded = QDQ(values, grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
-    return grid if torch.equal(rounded, values) else None
+    return grid if torch.equal(grid.rounded(values), values) else None
 
 
 def _only_convolutions(node: fx.Node) -> bool:

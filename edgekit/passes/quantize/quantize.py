@@ -21,7 +21,7 @@ from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.pixels import pixel_grid
 from edgekit.passes.quantize.policy import Plan, Site, make_plan
 from edgekit.passes.quantize.search import search
-from edgekit.passes.quantize.weights import quantized_weight, weight_grid
+from edgekit.passes.quantize.weights import weight_grid
 from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program, Record
 from edgekit.targets import QuantizeRules
@@ -76,7 +76,7 @@ class Quantize:
             node: weight_grid(weight, axis=axis, bits=self.rules.weight_bits, method=self.recipe.ranges.weights)
             for node, (weight, axis) in layers.items()
         }
-        rounded = {node: quantized_weight(layers[node][0], grid) for node, grid in weights.items()}
+        rounded = {node: grid.rounded(layers[node][0]) for node, grid in weights.items()}
         pixels = {group[0]: pixel_grid(graph, facts, group, self.rules) for group in plan.groups}
         grids, methods = self._grids(graph, plan, observed, rounded, pixels, context)
         records = tensor_records(plan, grids, observed, methods)

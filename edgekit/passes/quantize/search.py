@@ -10,9 +10,9 @@ import torch
 from torch import fx
 
 from edgekit.passes.quantize.grids import Grid
-from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Plan, Site
 from edgekit.passes.samples import CalibrationData
+from edgekit.passes.stream import Streamer
 from edgekit.progress import Progress
 
 __all__ = ["Choices", "search"]
@@ -66,9 +66,9 @@ def search(
             )
     errors: dict[tuple[Site, str], float] = {}
     watcher = _Watcher(graph, readers, choices, weights, leaders, errors)
-    with torch.no_grad(), progress.task("searching ranges", min(limit, data.count)) as bar:
+    with progress.task("searching ranges", min(limit, data.count)) as bar:
         for batch in data.fit(limit):
-            watcher.run(*batch)
+            watcher.stream(batch)
             bar.advance(len(batch[0]))
     best: dict[Site, str] = {}
     for site, leader in leaders.items():
@@ -77,7 +77,7 @@ def search(
     return best
 
 
-class _Watcher(fx.Interpreter):
+class _Watcher(Streamer):
     def __init__(
         self,
         graph: fx.GraphModule,
@@ -87,15 +87,13 @@ class _Watcher(fx.Interpreter):
         leaders: Mapping[Site, Site],
         errors: dict[tuple[Site, str], float],
     ) -> None:
-        super().__init__(graph)
+        super().__init__(graph, spared=readers)
         self.readers, self.choices, self.weights = readers, choices, weights
         self.leaders, self.errors = leaders, errors
 
-    def run_node(self, node: fx.Node) -> Any:
-        result = super().run_node(node)
+    def saw(self, node: fx.Node, result: Any) -> None:
         for reader in self.readers.get(node, ()):
             self._measure(reader, result)
-        return result
 
     def _measure(self, reader: _Reader, reference: torch.Tensor) -> None:
         node = reader.node
@@ -108,7 +106,7 @@ class _Watcher(fx.Interpreter):
         leader = self.leaders[reader.sites[0]]
         for name, grid in self.choices[leader].items():
             # Quantizing commutes with what only moves values, so the consumer's own argument is quantized.
-            call[reader.index] = QDQ(value, grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
+            call[reader.index] = grid.rounded(value)
             error = node.target(*call, **keywords) - reference  # type: ignore[operator]
             place = (leader, name)
             self.errors[place] = self.errors.get(place, 0.0) + float(error.double().square().sum()) / energy

@@ -7,9 +7,8 @@ from typing import Literal
 import torch
 
 from edgekit.passes.quantize.grids import Grid, make_grid, weight_form
-from edgekit.passes.quantize.ops import QDQ
 
-__all__ = ["quantized_weight", "weight_grid"]
+__all__ = ["weight_grid"]
 
 # Weights of one channel are few, and near their largest: clipping more than this never paid.
 _SHARES = tuple(1.0 - 0.02 * step for step in range(21))  # 1.0 down to 0.6
@@ -42,13 +41,6 @@ def weight_grid(
         better = error < least
         scale[better], least[better] = grid.scale[better], error[better]
     return Grid(scale=scale, zero_point=best.zero_point, axis=axis, qmin=form.qmin, qmax=form.qmax)
-
-
-def quantized_weight(weight: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Returns the weight as the integers of ``grid`` stand for it, in float."""
-    with torch.no_grad():
-        rounded: torch.Tensor = QDQ(weight.detach(), grid.scale, grid.zero_point, grid.axis, grid.qmin, grid.qmax)
-    return rounded
 
 
 def _error(rows: torch.Tensor, grid: Grid) -> torch.Tensor:

@@ -20,7 +20,6 @@ from edgekit.passes.quantize.observers import (
     make_observer,
 )
 from edgekit.passes.quantize.observers.entropy import best_bins
-from edgekit.passes.quantize.weights import quantized_weight
 
 KINDS: dict[str, Callable[[], Observer]] = {
     "minmax": MinMaxObserver,
@@ -46,7 +45,7 @@ def watched(kind: str, *parts: torch.Tensor) -> Observer:
 
 def error(values: torch.Tensor, observer: Observer, form: Form) -> float:
     grid = make_grid(*observer.limits(form), form)
-    return float((quantized_weight(values, grid) - values).square().mean())
+    return float((grid.rounded(values) - values).square().mean())
 
 
 @every_kind
@@ -85,7 +84,7 @@ def test_a_constant_tensor_has_a_grid_that_holds_it(kind: str, constant: float) 
     observer = watched(kind, torch.full((100,), constant))
     form = ASYMMETRIC
     grid = make_grid(*observer.limits(form), form)
-    value = float(quantized_weight(torch.tensor(constant), grid))
+    value = float(grid.rounded(torch.tensor(constant)))
     assert value == pytest.approx(constant, rel=0.01)
     assert float(grid.scale) > 0
 
@@ -140,7 +139,7 @@ def test_mse_is_at_least_as_near_as_any_other_way_and_as_a_search_over_the_value
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     shares = torch.linspace(0.05, 1, 40).tolist()
     exhaustive = min(
-        float((quantized_weight(values, grid) - values).square().mean())
+        float((grid.rounded(values) - values).square().mean())
         for a in (shares if low < 0 and form is ASYMMETRIC else [1.0])
         for b in shares
         for grid in [make_grid(torch.tensor(low * (a if form is ASYMMETRIC else b)), torch.tensor(high * b), form)]
@@ -151,6 +150,13 @@ def test_mse_is_at_least_as_near_as_any_other_way_and_as_a_search_over_the_value
 def test_mse_does_not_clip_for_nothing() -> None:
     values = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
     assert float(watched("mse", values).limits(UNSIGNED)[1]) == float(values.max())
+
+
+def test_mse_leaves_out_an_outlier_so_large_that_beside_it_all_else_rounds_to_zero() -> None:
+    usual = normal(65_536)
+    # So often that the bulk's error outweighs the outlier's: 300 x 65,536 values of size 1 against one of 2,500.
+    observer = watched("mse", *[usual] * 300, torch.tensor([2500.0]))
+    assert float(observer.limits(SIGNED)[1]) < 100
 
 
 def test_entropy_cuts_a_long_thin_tail() -> None:

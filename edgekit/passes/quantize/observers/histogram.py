@@ -56,17 +56,17 @@ class Histogram:
         """Counts values: (rows, any number), float32, finite."""
         if values.numel() == 0:
             return
-        low, high = torch.aminmax(values, dim=1)
-        self.widen(low, high)
+        # Much quicker than aminmax along a dimension.
+        self.widen(values.amin(1), values.amax(1))
+        # This runs for every tensor and batch, so it works in place.
         bits = values.view(torch.int32)
         base = ((self._above << self._bits) - self._side).int()
-        key = ((bits & 0x7FFFFFFF) >> (_FRACTION - self._bits)) - base[:, None]
-        # In one row the offset is left out: this runs for every tensor and batch.
-        place = torch.where(bits < 0, key + (1 + self._side), key + 1)
-        place = torch.where(key < 0, 0, place).long()
+        place = (bits & 0x7FFFFFFF).bitwise_right_shift_(_FRACTION - self._bits).sub_(base[:, None] - 1).clamp_(min=0)
+        # The shifted sign is all ones; what counts as zero has none.
+        place += (bits >> 31).bitwise_and_(self._side).mul_(place > 0)
         width = self._counts.shape[1]
         if self.rows > 1:
-            place += torch.arange(self.rows)[:, None] * width
+            place = place + torch.arange(self.rows)[:, None] * width
         self._counts += torch.bincount(place.flatten(), minlength=self.rows * width).view(self.rows, width)
 
     def widen(self, low: torch.Tensor, high: torch.Tensor) -> None:

@@ -13,9 +13,12 @@ __all__ = ["MseObserver"]
 # punish.
 _WORTH_CLIPPING = 0.98
 # Shares of the range: fine steps down to 0.3, then ever coarser ones, so that an outlier of any size can be left out.
-_SHARES = torch.tensor(
-    [1.0 - 0.025 * step for step in range(29)] + [0.3 * 0.8**step for step in range(1, 40)], dtype=torch.float64
-)
+_FINE = tuple(1.0 - 0.025 * step for step in range(29))
+_COARSE = tuple(0.3 * 0.8**step for step in range(1, 40))
+# The coarse ones are tried where the best of the fine ones is among their last, or where all of these are so wide that
+# most values round to zero: their errors say nothing of what lies below.
+_AT_THE_END = 0.4
+_WIDE_STEP = 0.5  # root mean squares
 
 
 class MseObserver(Observer):
@@ -33,17 +36,17 @@ class MseObserver(Observer):
         if low == high:
             return low, high
         sums = _Sums(*self.histogram.buckets(row))
-        shares = [(item, item) for item in _SHARES.tolist()]
-        best, best_error = (1.0, 1.0), float(sums.errors(torch.tensor([[low, high]], dtype=torch.float64), form)[0])
+        best, least = (1.0, 1.0), float(sums.errors(torch.tensor([[low, high]], dtype=torch.float64), form)[0])
+        wide = _FINE[-1] * (high - low) / form.levels > _WIDE_STEP * sums.root_mean_square
         for turn in range(3 if low < 0 < high and not form.symmetric else 1):
-            if turn == 1:
-                shares = [(item, best[1]) for item in _SHARES.tolist()]
-            elif turn == 2:
-                shares = [(best[0], item) for item in _SHARES.tolist()]
-            ranges = torch.tensor([(low * a, high * b) for a, b in shares], dtype=torch.float64)
-            for pair, error in zip(shares, sums.errors(ranges, form).tolist(), strict=True):
-                if error < best_error * _WORTH_CLIPPING:
-                    best, best_error = pair, error
+            for shares in (_FINE, _COARSE):
+                pairs = [((share, share), (share, best[1]), (best[0], share))[turn] for share in shares]
+                ranges = torch.tensor([(low * a, high * b) for a, b in pairs], dtype=torch.float64)
+                for pair, error in zip(pairs, sums.errors(ranges, form).tolist(), strict=True):
+                    if error < least * _WORTH_CLIPPING:
+                        best, least = pair, error
+                if not wide and (min(best), best[0], best[1])[turn] > _AT_THE_END:
+                    break
         return low * best[0], high * best[1]
 
 
@@ -56,6 +59,11 @@ class _Sums:
         squares = self._centers.square() + (upper - lower).square() / 12
         stacked = torch.stack([counts, counts * self._centers, counts * squares])
         self._running = torch.cat([torch.zeros((3, 1), dtype=torch.float64), stacked.cumsum(1)], 1)
+
+    @property
+    def root_mean_square(self) -> float:
+        """Of all values."""
+        return float((self._running[2, -1] / self._running[0, -1]).sqrt())
 
     def errors(self, ranges: torch.Tensor, form: Form) -> torch.Tensor:
         """Sums the squared errors of the grids over (ranges, 2) low and high ends; (ranges,)."""
