@@ -1,7 +1,8 @@
 """The fresh process of the accuracy benchmark: ``python -m benchmarks.accuracy_worker '<json>'``.
 
 It takes one network and one calibration seed, quantizes with each tool on the same images, and answers with every
-image's outcome. Seed ``null`` stands for the float network in torch.
+image's outcome, and with how near the answers are to the float network's. Seed ``null`` stands for the float network in
+torch, whose answers are kept in a file for the others.
 """
 
 from __future__ import annotations
@@ -42,6 +43,38 @@ def outcomes(network: Network, images: Sequence[ReadImage], logits: Iterable[Log
     return "".join(str(int(correct)) for correct in report.per_sample)
 
 
+def fidelity(reference: Logits, logits: Logits) -> dict[str, float]:
+    """Says how near a model's answers are to the float network's, right or wrong.
+
+    Args:
+        reference, logits: (images, classes).
+
+    Returns:
+        ``agreement``, the share of images with the same class first; ``kl``, the Kullback-Leibler divergence of the
+        model's class probabilities from the float network's, in nats, mean over the images.
+    """
+    first, second = (_log_softmax(item.astype(np.float64)) for item in (reference, logits))
+    return {
+        "agreement": float((first.argmax(1) == second.argmax(1)).mean()),
+        "kl": float((np.exp(first) * (first - second)).sum(1).mean()),
+    }
+
+
+def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = logits - logits.max(1, keepdims=True)
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return result
+
+
+def judge(
+    network: Network, task: dict[str, Any], images: Sequence[ReadImage], logits: Iterable[Logits]
+) -> dict[str, Any]:
+    """Returns every image's outcome, and the fidelity to the float network; ``logits`` are (1, classes) each."""
+    rows = list(logits)
+    reference = np.load(task["float"], allow_pickle=False)
+    return {"outcomes": outcomes(network, images, rows), **fidelity(reference, np.concatenate(rows))}
+
+
 def compile_recipe(network: Network, task: dict[str, Any], recipe: str, bundle: Path) -> None:
     """Compiles as a user does, to int8 whatever it costs."""
     edgekit.compile(
@@ -74,9 +107,9 @@ def measure_recipe(
     with load(bundle, threads=1) as model:
         name = model.session.outputs[0].name
         answers = (model.session.infer({"image": image.pixels[np.newaxis]})[name] for image in images)
-        result = outcomes(network, images, answers)
+        result = judge(network, task, images, (row.copy() for row in answers))
         layers = dict(Counter(layer.precision for layer in model.session.layers() if layer.compute))
-    return {"outcomes": result, "layers": layers, "seconds": seconds}
+    return {**result, "layers": layers, "seconds": seconds}
 
 
 def measure_peer(
@@ -96,8 +129,8 @@ def measure_peer(
     started = time.perf_counter()
     engine = builds[tool]()
     seconds = time.perf_counter() - started
-    result = outcomes(network, images, (engine.logits(network.pixels(image.pixels)) for image in images))
-    return {"outcomes": result, "layers": engine.layers(), "seconds": seconds}
+    answers = (engine.logits(network.pixels(image.pixels)).copy() for image in images)
+    return {**judge(network, task, images, answers), "layers": engine.layers(), "seconds": seconds}
 
 
 def main(task: dict[str, Any]) -> None:
@@ -110,7 +143,9 @@ def main(task: dict[str, Any]) -> None:
             if tool == FLOAT:
                 module = load_module(network, Path(task["checkpoint"]))
                 pixels = [network.pixels(image.pixels) for image in images]
-                facts[tool] = {"outcomes": outcomes(network, images, float_logits(module, pixels))}
+                rows = list(float_logits(module, pixels))
+                np.save(task["float"], np.concatenate(rows))
+                facts[tool] = {"outcomes": outcomes(network, images, rows)}
             elif tool.startswith(OURS):
                 facts[tool] = measure_recipe(network, task, tool.removeprefix(OURS), images, Path(folder))
             else:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy import gather, jobs, parse, to_markdown
-from benchmarks.accuracy_worker import outcomes
+from benchmarks.accuracy_worker import fidelity, outcomes
 from benchmarks.trained import NETWORKS
 from benchmarks.verdicts import conditions, kept, summarize_network
 from edgekit.data import Sample
@@ -28,7 +28,9 @@ def summary(ours: int, peer: int = 170, *, first: int = 0) -> dict[str, Any]:
         "nncf": {0: right(peer - 20), 1: right(peer - 20)},
         "onnxruntime": {0: right(peer), 1: right(peer)},
     }
-    return summarize_network(right(180), tools, facts={tool: {"layers": {"int8": 3, "fp32": 1}} for tool in tools})
+    fidelity = [{"agreement": 0.97, "kl": 0.004}, {"agreement": 0.99, "kl": 0.002}]
+    facts = {tool: {"layers": {"int8": 3, "fp32": 1}, "fidelity": fidelity} for tool in tools}
+    return summarize_network(right(180), tools, facts=facts)
 
 
 def test_drops_are_in_points_and_averaged_over_the_seeds() -> None:
@@ -98,11 +100,15 @@ def test_the_float_network_runs_once_and_the_tools_once_a_seed() -> None:
 def test_answers_go_to_their_network_and_seed() -> None:
     planned = jobs(["digits", "resnet56"], ["nncf"], [0, 1])
     answers: list[dict[str, Any]] = [{"float": {"outcomes": "1111"}}, {"float": {"outcomes": "0000"}}]
-    answers += [{"nncf": {"outcomes": text, "layers": {"int8": 1}}} for text in ("1110", "1100", "0000", "0000")]
+    answers += [
+        {"nncf": {"outcomes": text, "layers": {"int8": 1}, "agreement": share, "kl": 0.1}}
+        for text, share in (("1110", 0.75), ("1100", 0.5), ("0000", 1.0), ("0000", 1.0))
+    ]
     found = gather("digits", planned, answers)
     assert found["float"]["top1"] == 1.0
     assert [item["top1"] for item in found["tools"]["nncf"]["seeds"]] == [0.75, 0.5]
     assert found["tools"]["nncf"]["layers"] == {"int8": 1}
+    assert [item["agreement"] for item in found["tools"]["nncf"]["fidelity"]] == [0.75, 0.5]
 
 
 def test_the_table_says_what_was_measured() -> None:
@@ -113,7 +119,7 @@ def test_the_table_says_what_was_measured() -> None:
     assert "| digits example, 200 images |" in text
     assert "| edgekit, default | 85.00 % | 5.00 [" in text
     assert "| ONNX Runtime (best peer) | 85.00 % | 5.00 [" in text
-    assert "| 3 of 4 |" in text
+    assert "| 98.00 % | 3.00 | 3 of 4 |" in text
     assert "averaged over the networks, at most 0.3 points: 5.00, MISSED" in text
     assert "at most 0.2 points: not measured" in text
     assert "evaluated on test images" in text
@@ -145,3 +151,11 @@ def test_outcomes_are_those_of_the_task(tmp_path: Any) -> None:
     logits = np.zeros((1, 10), np.float32)
     logits[0, 4] = 1
     assert outcomes(NETWORKS["digits"], images, [logits, logits]) == "10"
+
+
+def test_fidelity_counts_equal_classes_and_measures_probabilities() -> None:
+    reference = np.log(np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]], dtype=np.float32))
+    assert fidelity(reference, reference + 3) == {"agreement": 1.0, "kl": pytest.approx(0.0, abs=1e-6)}
+    other = np.log(np.array([[0.25, 0.5, 0.25], [0.25, 0.5, 0.25]], dtype=np.float32))
+    # 0.5 ln 2 - 0.25 ln 2 on the first image, nothing on the second.
+    assert fidelity(reference, other) == {"agreement": 0.5, "kl": pytest.approx(0.125 * np.log(2), rel=1e-5)}
