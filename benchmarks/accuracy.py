@@ -140,8 +140,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
                     f"{100 * found['top1']:.2f} %",
                     cell(found["drop"], ".2f"),
                     "" if gap is None else cell(gap, "+.2f"),
-                    f"{100 * np.mean([item['agreement'] for item in found['fidelity']]):.2f} %",
-                    f"{1000 * np.mean([item['kl'] for item in found['fidelity']]):.2f}",
+                    *_fidelity(found),
                     f"{found['layers'].get('int8', 0)} of {count}",
                 )
             )
@@ -167,6 +166,14 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 
 def _best(tool: str, item: Mapping[str, Any]) -> str:
     return " (best peer)" if tool == item.get("best_peer") else ""
+
+
+def _fidelity(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The means over the seeds; records of before fidelity was measured have none."""
+    if "fidelity" not in found:
+        return "", ""
+    agreement, kl = (float(np.mean([item[name] for item in found["fidelity"]])) for name in ("agreement", "kl"))
+    return f"{100 * agreement:.2f} %", f"{1000 * kl:.2f}"
 
 
 def _verdict(item: Mapping[str, Any]) -> str:

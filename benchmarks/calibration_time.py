@@ -115,20 +115,20 @@ def measure_memory(name: str, given: Mapping[str, Any], options: argparse.Namesp
 
 
 def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Runs the benchmark."""
+    """Runs the benchmark: all times first, then memory, which a busy machine does not change."""
     networks: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
     for name in options.networks:
         size = NETWORKS[name].size
         data = options.work / f"pictures-{size[0]}x{size[1]}"
         write_pictures(data, max(options.images, *options.memory_images), size, seed=PICTURES_SEED)
-        given = {"network": name, "data": str(data.absolute()), "seed": options.seed, "work": str(work)}
+        tasks[name] = {"network": name, "data": str(data.absolute()), "seed": options.seed, "work": str(work)}
+    for name, given in tasks.items():
         seconds = measure_time(name, given, options)
         ratios = [ours / theirs for ours, theirs in zip(seconds["edgekit"], seconds["nncf"], strict=True)]
-        networks[name] = {
-            "seconds": seconds,
-            "ratio": to_dict(process_ratio_interval(ratios)),
-            "peak_rss_bytes": measure_memory(name, given, options),
-        }
+        networks[name] = {"seconds": seconds, "ratio": to_dict(process_ratio_interval(ratios))}
+    for name, given in tasks.items():
+        networks[name]["peak_rss_bytes"] = measure_memory(name, given, options)
     return {"networks": networks, "findings": findings(networks)}
 
 

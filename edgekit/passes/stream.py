@@ -23,9 +23,10 @@ _IN_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     _A.hardswish.default: _A.hardswish_.default,
     _A.leaky_relu.default: _A.leaky_relu_.default,
     _A.add.Tensor: _A.add_.Tensor,
+    _A.minimum.default: _A.clamp_max_.Tensor,  # the bounds per channel that equalization makes of ReLU6
 }
-# Operators whose result lies in memory of its own: it is no view of anything.
-_FRESH: Operators = frozenset({*COMPUTE, _A.add.Tensor})
+# Operators whose result lies in memory of its own: it is no view of anything that is still read.
+_FRESH: Operators = frozenset({*COMPUTE, *_IN_PLACE})
 
 
 class Streamer(fx.Interpreter):
@@ -66,11 +67,13 @@ class Streamer(fx.Interpreter):
     def _written_over(self, node: fx.Node) -> Any:
         arguments, keywords = self.fetch_args_kwargs_from_env(node)
         first, *others = arguments
-        same = all(
-            item.shape == first.shape and item.dtype == first.dtype for item in others if isinstance(item, torch.Tensor)
+        fits = all(
+            item.dtype == first.dtype and torch.broadcast_shapes(item.shape, first.shape) == first.shape
+            for item in others
+            if isinstance(item, torch.Tensor)
         )
         assert callable(node.target)
-        target = _IN_PLACE[node.target] if same else node.target
+        target = _IN_PLACE[node.target] if fits else node.target
         return target(*arguments, **keywords)
 
 
