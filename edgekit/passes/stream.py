@@ -68,13 +68,19 @@ class Streamer(fx.Interpreter):
         arguments, keywords = self.fetch_args_kwargs_from_env(node)
         first, *others = arguments
         fits = all(
-            item.dtype == first.dtype and torch.broadcast_shapes(item.shape, first.shape) == first.shape
+            item.dtype == first.dtype and _spreads_over(item.shape, first.shape)
             for item in others
             if isinstance(item, torch.Tensor)
         )
         assert callable(node.target)
         target = _IN_PLACE[node.target] if fits else node.target
         return target(*arguments, **keywords)
+
+
+def _spreads_over(shape: torch.Size, over: torch.Size) -> bool:
+    """Whether a tensor of one shape, spread over one of another, gives that other shape."""
+    ends = zip(reversed(shape), reversed(over), strict=False)
+    return len(shape) <= len(over) and all(size in (1, other) for size, other in ends)
 
 
 def _may_write_over(node: fx.Node) -> bool:
