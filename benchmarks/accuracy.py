@@ -12,9 +12,9 @@ A drop is paired image by image: for one seed with the interval of Agresti and M
 reference minus mean over the seeds, with a percentile bootstrap over the images. So is the difference between the best
 peer on a network (by its mean on these very images, which favours it) and a recipe.
 
-Top-1 of some thousand images tells tools apart that are a fifth of a point apart or more; by chance, rounding mends as
-many answers as it spoils. So two measures of fidelity stand beside it, for which the labels do not matter: how often
-the class is the float network's, and how far the class probabilities are from it.
+Rounding mends answers as well as it spoils them, so a top-1 may be as good as another by chance. Two measures of
+fidelity stand beside it, for which the labels do not matter: how often the class is the float network's, and how far
+the class probabilities are from it.
 
 1,000 of the CIFAR-10 training images are held back (``splits.py``): no calibration sees them, and the small networks
 were not trained on them. Recipes and options are chosen on them alone: ``--validation`` evaluates there, not on the
@@ -100,7 +100,7 @@ def collect(options: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]
     # The float networks first: the others are compared with their answers.
     floats = len(options.networks)
     with ThreadPoolExecutor(options.jobs) as pool:
-        answers = [*list(pool.map(run, planned[:floats])), *pool.map(run, planned[floats:])]
+        answers = [*pool.map(run, planned[:floats]), *pool.map(run, planned[floats:])]
     return {name: gather(name, planned, answers) for name in options.networks}
 
 

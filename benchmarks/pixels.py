@@ -38,6 +38,7 @@ from benchmarks.engine_worker import compile_ir
 from benchmarks.fresh import run_fresh
 from benchmarks.intervals import process_mean_interval, process_ratio_interval
 from benchmarks.models.raw_frame import NETWORKS, settled
+from benchmarks.noise import sqnr_db
 from benchmarks.record import add_output, cell, document, interval_text, markdown_table, publish
 from benchmarks.sides import opening_order, process_ratios
 from benchmarks.zoo.pictures import MEAN, STD, pictures
@@ -76,12 +77,6 @@ class Case:
     program: Program
     calibration: torch.Tensor
     held_out: torch.Tensor
-
-
-def sqnr_db(reference: np.ndarray, answers: np.ndarray) -> float:
-    """Returns the ratio of signal to noise in decibels, over all images and values together."""
-    noise = np.square(answers.astype(np.float64) - reference).sum()
-    return float(10 * np.log10(np.square(reference.astype(np.float64)).sum() / noise))
 
 
 def digits_case(work: Path) -> Case:

@@ -26,9 +26,7 @@ def pictures(count: int, size: tuple[int, int], *, seed: int) -> torch.Tensor:
         size: (height, width).
         seed: Picture i of a seed does not depend on ``count``.
     """
-    return torch.stack(
-        [_picture(size, torch.Generator().manual_seed(1_000_003 * seed + index)) for index in range(count)]
-    )
+    return torch.stack([_picture(size, _generator(seed, index)) for index in range(count)])
 
 
 def normalized(images: torch.Tensor) -> torch.Tensor:

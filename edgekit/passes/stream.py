@@ -32,8 +32,8 @@ _FRESH: Operators = frozenset({*COMPUTE, *_IN_PLACE})
 class Streamer(fx.Interpreter):
     """Runs a graph up to the last node that matters; what follows is not computed.
 
-    An activation or a sum is written over the result of the layer before it, where nobody else reads that: fetching
-    fresh memory costs a sixth of a forward pass. So :meth:`saw` must not keep a tensor, only what it makes of it.
+    An activation or a sum is written over the result of the layer before it, where nobody else reads that, because
+    fetching fresh memory takes time. So :meth:`saw` must not keep a tensor, only what it makes of it.
 
     Args:
         graph: The float graph.
@@ -67,7 +67,8 @@ class Streamer(fx.Interpreter):
     def _written_over(self, node: fx.Node) -> Any:
         arguments, keywords = self.fetch_args_kwargs_from_env(node)
         first, *others = arguments
-        fits = all(
+        # What is written over keeps its type: integers and a fraction would not.
+        fits = first.is_floating_point() and all(
             item.dtype == first.dtype and _spreads_over(item.shape, first.shape)
             for item in others
             if isinstance(item, torch.Tensor)

@@ -11,7 +11,7 @@ pytest.importorskip("scipy")
 
 from benchmarks import calibration_time, networks
 from benchmarks.engine_worker import count_layers, plan_calls
-from benchmarks.networks_build import sqnr_db
+from benchmarks.noise import sqnr_db
 
 
 def _run(medians: dict[str, float]) -> dict[str, Any]:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.models.raw_frame import MobileNetV2, ResNet18, SmallOnLarge, settled
-from benchmarks.pixels import AGAIN, NORMALISED, RAW, sqnr_db, summarize, to_markdown, verdict
+from benchmarks.pixels import AGAIN, NORMALISED, RAW, summarize, to_markdown, verdict
 
 
 def run(raw: float, normalised: float) -> dict[str, Any]:
@@ -41,10 +40,6 @@ def test_the_table_names_both_sides_and_what_ran() -> None:
     text = to_markdown({"results": results, "settings": {"threads": [1], "processes": 2}})
     assert "| small | 100 | 50 | 0.505 [" in text
     assert "small: Reorder became Reorder" in text
-
-
-def test_signal_over_noise() -> None:
-    assert sqnr_db(np.ones(4), np.full(4, 1.1)) == pytest.approx(20)
 
 
 @pytest.mark.parametrize(("build", "parameters"), [(ResNet18, 11_689_512), (MobileNetV2, 3_504_872)])
