@@ -42,9 +42,8 @@ from edgekit.targets import QuantizeRules
 __all__ = ["compile_program"]
 
 Array = np.ndarray[Any, Any]
-# 300 images of 224 x 224 fit, so that the passes after the first need not decode them again; memory must not grow with
-# the number of images beyond that.
-_KEEP_CALIBRATION_BYTES = 48 << 20
+# Every candidate is evaluated on all of these images, so more of them are kept than of those that calibrate.
+_KEEP_EVALUATION_BYTES = 256 << 20
 
 
 def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *, progress: Progress) -> CompileReport:
@@ -72,9 +71,9 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
     spec = inputs.spec
     calibration = evaluation = None
     if spec is not None and inputs.calibration is not None:
-        calibration = Images(inputs.calibration, spec, keep_bytes=_KEEP_CALIBRATION_BYTES)
+        calibration = Images(inputs.calibration, spec)
     if spec is not None and inputs.evaluation is not None:
-        evaluation = Images(inputs.evaluation, spec)
+        evaluation = Images(inputs.evaluation, spec, keep_bytes=_KEEP_EVALUATION_BYTES)
     if options.golden_from_data and calibration is not None:
         golden = golden_from(calibration, floating, count=options.golden)
     else:

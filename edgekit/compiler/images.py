@@ -18,15 +18,16 @@ from edgekit.runtime.tasks.base import Spec
 __all__ = ["Images", "engine_answers", "program_answers"]
 
 Array = np.ndarray[Any, Any]
-_KEEP_BYTES = 256 << 20
+# Two hundred images of 224 x 224: more than any pass but the one that takes ranges looks at.
+_KEEP_BYTES = 32 << 20
 _PROGRAM_BATCH = 32
 
 
 class Images:
-    """The images of a data set at the model's size; several readers of it decode each file once.
+    """The images of a data set at the model's size, for several readers.
 
-    What fits into ``keep_bytes`` stays in memory, so that memory is bounded whatever the number of images; the rest is
-    read again each time.
+    The first ones, as many as fit into ``keep_bytes``, stay in memory; the rest is read again each time, so that memory
+    is bounded whatever the number of images.
 
     Args:
         dataset: The images.
@@ -39,8 +40,12 @@ class Images:
         self.spec = spec
         self._keep_bytes = keep_bytes
         self._kept: list[ReadImage] = []
+        self._kept_bytes = 0
+        self._full = False
+        # The first sample that is neither kept nor known to be unreadable, and the unreadable ones before it.
+        self._next = 0
+        self._skipped_before: tuple[BadImage, ...] = ()
         self._skipped: dict[BadImage, None] = {}
-        self._complete = False
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -62,23 +67,33 @@ class Images:
         Raises:
             DataError: Too many images cannot be read.
         """
-        if self._complete:
-            yield from self._kept
+        index = 0
+        while index < len(self._kept):
+            yield self._kept[index]
+            index += 1
+        position = self._next
+        if position == len(self.dataset):
             return
-        kept: list[ReadImage] = []
-        kept_bytes = 0
-        frames = iterate(self.dataset, self.spec.input)
+        frames = iterate(self.dataset, self.spec.input, start=position, skipped=self._skipped_before)
         try:
             for sample, frame in frames:
                 image = ReadImage(sample=sample, pixels=resize_frame(frame, self.spec.input), frame_shape=frame.shape)
-                kept_bytes += image.pixels.nbytes
-                if kept_bytes <= self._keep_bytes:
-                    kept.append(image)
+                # Another reader may have come further meanwhile.
+                if self._next == position and self._keep(image):
+                    self._next, self._skipped_before = frames.position, frames.skipped
+                position = frames.position
                 yield image
         finally:
             self._skipped.update(dict.fromkeys(frames.skipped))
-        if kept_bytes <= self._keep_bytes:
-            self._kept, self._complete = kept, True
+        if self._next == position and not self._full:
+            self._next, self._skipped_before = len(self.dataset), frames.skipped
+
+    def _keep(self, image: ReadImage) -> bool:
+        self._full = self._full or self._kept_bytes + image.pixels.nbytes > self._keep_bytes
+        if not self._full:
+            self._kept.append(image)
+            self._kept_bytes += image.pixels.nbytes
+        return not self._full
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yields the images as batches of at most ``size``: one tensor (N, H, W, C) each, in the spec's pixel type."""

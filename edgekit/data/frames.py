@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +32,19 @@ class BadImage:
 class Frames:
     """The frames of a data set, read one at a time, so that memory does not grow with their number.
 
-    Each iteration starts anew. :attr:`skipped` belongs to the latest one.
+    Each iteration starts anew. :attr:`skipped` and :attr:`position`, the number of samples behind it, belong to the
+    latest one.
     """
 
-    def __init__(self, dataset: Dataset, spec: ImageInput, max_bad_fraction: float) -> None:
+    def __init__(
+        self, dataset: Dataset, spec: ImageInput, max_bad_fraction: float, start: int, skipped: Sequence[BadImage]
+    ) -> None:
         self._dataset = dataset
         self._spec = spec
         self._allowed = max(1, int(max_bad_fraction * len(dataset)))
+        self._start, self._skipped_before = start, tuple(skipped)
         self._skipped: list[BadImage] = []
+        self.position = start
 
     @property
     def skipped(self) -> tuple[BadImage, ...]:
@@ -47,8 +52,9 @@ class Frames:
         return tuple(self._skipped)
 
     def __iter__(self) -> Iterator[tuple[Sample, Frame]]:
-        self._skipped = []
-        for sample in self._dataset.samples:
+        self._skipped, self.position = [*self._skipped_before], self._start
+        for sample in self._dataset.samples[self._start :]:
+            self.position += 1
             try:
                 frame = read_frame(sample.path, self._spec)
             except DataError as error:
@@ -67,7 +73,14 @@ class Frames:
             ) from error
 
 
-def iterate(dataset: Dataset, spec: ImageInput, *, max_bad_fraction: float = 0.05) -> Frames:
+def iterate(
+    dataset: Dataset,
+    spec: ImageInput,
+    *,
+    max_bad_fraction: float = 0.05,
+    start: int = 0,
+    skipped: Sequence[BadImage] = (),
+) -> Frames:
     """Returns an iterable of ``(sample, frame)`` that skips images that cannot be read.
 
     Args:
@@ -75,6 +88,8 @@ def iterate(dataset: Dataset, spec: ImageInput, *, max_bad_fraction: float = 0.0
         spec: The input that the frames are for; see :func:`edgekit.data.read_frame`.
         max_bad_fraction: Largest share of images that may be skipped; a single one may always be, unless it is the only
             image.
+        start: The sample to begin with; the first is 0.
+        skipped: Those before ``start`` that are known to be unreadable; they count.
 
     Returns:
         An iterable whose ``skipped`` says, during and after the iteration, which images were left out and why.
@@ -84,4 +99,4 @@ def iterate(dataset: Dataset, spec: ImageInput, *, max_bad_fraction: float = 0.0
     """
     if not dataset.samples:
         raise DataError("the data set is empty", hint="give a folder with at least one image")
-    return Frames(dataset, spec, max_bad_fraction)
+    return Frames(dataset, spec, max_bad_fraction, start, skipped)

@@ -30,12 +30,38 @@ def test_a_second_reading_needs_no_files(tmp_path: Path) -> None:
     assert first[0].shape == (16, 16, 3)
 
 
-def test_what_exceeds_the_memory_is_read_again(tmp_path: Path) -> None:
+def test_only_what_exceeds_the_memory_is_read_again(tmp_path: Path) -> None:
     found = images(write_images(tmp_path / "data", count=3), keep_bytes=5 * 16 * 16 * 3)
-    assert len(list(found)) == len(list(found)) == 12
+    first = [image.pixels for image in found]
+    assert [image.pixels.tobytes() for image in found] == [pixels.tobytes() for pixels in first]
     for path in (tmp_path / "data").rglob("*.png"):
         path.unlink()
+    reader = iter(found)
+    assert [next(reader).pixels.tobytes() for _ in range(5)] == [pixels.tobytes() for pixels in first[:5]]
     with pytest.raises(DataError, match="too many unreadable images"):
+        next(reader)
+
+
+def test_a_reading_goes_on_where_an_earlier_one_stopped(tmp_path: Path) -> None:
+    found = images(write_images(tmp_path / "data", count=3))
+    first, second = iter(found), iter(found)
+    begun = [next(first).pixels.tobytes() for _ in range(4)]
+    for sample in found.dataset.samples[:4]:
+        sample.path.unlink()
+    assert [next(second).pixels.tobytes() for _ in range(4)] == begun
+    # Both readers, in turns, see the rest once each.
+    others = [(next(second).sample, next(first).sample) for _ in range(8)]
+    assert [one for one, _ in others] == [other for _, other in others] == list(found.dataset.samples[4:])
+    assert next(first, None) is next(second, None) is None
+    assert [image.sample for image in found] == list(found.dataset.samples)
+
+
+def test_bad_images_before_what_is_read_again_count(tmp_path: Path) -> None:
+    found = images(write_images(tmp_path / "data", count=3), keep_bytes=5 * 16 * 16 * 3)
+    found.dataset.samples[1].path.write_bytes(b"")
+    assert len(list(found)) == len(list(found)) == 11
+    found.dataset.samples[9].path.write_bytes(b"")
+    with pytest.raises(DataError, match="2 so far, of 12"):
         list(found)
 
 

@@ -51,9 +51,11 @@ class Verdict:
     after: dict[fx.Node, list[torch.Tensor]] = field(default_factory=dict)
 
     def add(self, layer: fx.Node, exact: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> None:
-        """Adds one batch of a layer's outputs, (images, ...)."""
-        for table, value in ((self.signal, exact), (self.before, before - exact), (self.after, after - exact)):
-            table.setdefault(layer, []).append(value.double().square().flatten(1).sum(1))
+        """Adds one batch of a layer's outputs, (images, ...), float32; ``before`` and ``after`` are written over."""
+        for table, value in ((self.signal, exact), (self.before, before.sub_(exact)), (self.after, after.sub_(exact))):
+            # In the tensors' own float32, without copies: far more exact than decibels are read.
+            lengths = torch.linalg.vector_norm(value, dim=list(range(1, value.ndim)))
+            table.setdefault(layer, []).append(lengths.double().square())
 
     @property
     def measured(self) -> bool:

@@ -69,12 +69,17 @@ class ChannelStatistics:
 
     def update(self, values: torch.Tensor) -> None:
         """Adds one batch: (images, channels, ...) for axis 1, (..., channels) for axis -1; float32."""
-        if len(values) == 1 or values.ndim == 1:
-            self._add(self._turn, values, 1)
+        if values.ndim == 1:
+            values = values[None]
+        # Image by image first: over images and positions at once is slow where channels come last in memory.
+        positions = [dim for dim in range(1, values.ndim) if dim != self._axis % values.ndim]
+        low, high = (values.amin(positions), values.amax(positions)) if positions else (values, values)
+        if len(values) == 1:
+            self._add(self._turn, values, low, high)
             self._turn = 1 - self._turn
             return
         for half in range(2):
-            self._add(half, values[half::2], len(values[half::2]))
+            self._add(half, values[half::2], low[half::2], high[half::2])
 
     def halves(self) -> tuple[Seen, Seen] | None:
         """Returns what was seen on either half of the images, the same twice for one image; None without any."""
@@ -83,17 +88,17 @@ class ChannelStatistics:
             return None
         return first, first if second is None else second
 
-    def _add(self, half: int, values: torch.Tensor, images: int) -> None:
+    def _add(self, half: int, values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Adds some images' values; ``low`` and ``high`` are those of each channel of each image."""
         # (rows, channels, positions), whatever it was.
         shaped = values.flatten(2) if self._axis == 1 and values.ndim > 2 else values.reshape(-1, values.shape[-1], 1)
         rows, channels, positions = shaped.shape
-        wanted = max(1, math.ceil(_KEPT / channels / self._images * images))
+        wanted = max(1, math.ceil(_KEPT / channels / self._images * len(values)))
         # An odd stride does not lock onto rows of pixels, whose sizes are mostly even.
         stride = (positions * rows // wanted) | 1
         drawn = shaped[:, :, ::stride] if positions > 1 else shaped[::stride]
         sample = drawn.movedim(1, -1).reshape(-1, channels).clone()
-        seen = Seen(low=shaped.amin((0, 2)), high=shaped.amax((0, 2)), sample=sample)
-        self._halves[half].append(seen)
+        self._halves[half].append(Seen(low=low.amin(0), high=high.amax(0), sample=sample))
 
 
 def _joined(parts: list[Seen]) -> Seen | None:
