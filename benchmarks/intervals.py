@@ -49,20 +49,27 @@ def process_mean_interval(values: npt.ArrayLike, *, level: float = 0.95) -> Inte
 
 
 def mean_drop_interval(
-    reference: npt.ArrayLike, candidates: npt.ArrayLike, *, seed: int, resamples: int = 20000, level: float = 0.95
+    reference: npt.ArrayLike,
+    candidates: npt.ArrayLike,
+    *,
+    seed: int,
+    across_seeds: bool = True,
+    resamples: int = 20000,
+    level: float = 0.95,
 ) -> Interval:
-    """Estimates ``accuracy(reference) - mean over candidates of accuracy``, as a fraction.
+    """Estimates ``accuracy(reference) - accuracy(candidate)``, as a fraction, in the mean over calibration seeds.
 
-    Each image gives one number, its outcome with the reference minus its mean outcome over the candidates; the
-    interval is a percentile bootstrap of their mean over images. It speaks of other images of the same kind, with these
-    very candidates: what other calibration seeds would give is not in it.
+    A percentile bootstrap. Images are drawn anew, and so, independently of them, are the seeds: it speaks of other
+    images of the same kind and of other calibration images. With ``across_seeds=False`` it speaks of these very seeds.
 
-    Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+    Source: A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007, for rows and columns that
+    are both drawn; its variance is on average somewhat too large rather than too small.
 
     Args:
-        reference: (images,) of 0 or 1.
-        candidates: (candidates, images) of 0 or 1; column i is the image of reference i.
+        reference: (images,) of 0 or 1, or (candidates, images): for each candidate its own, of the same seed.
+        candidates: (candidates, images) of 0 or 1, one row per seed; column i is the image of reference i.
         seed: Seed of the resampling.
+        across_seeds: Whether the seeds are drawn too.
         resamples: How many.
         level: Confidence.
 
@@ -70,11 +77,17 @@ def mean_drop_interval(
         ValueError: The shapes do not fit.
     """
     first, others = np.asarray(reference, dtype=np.float64), np.asarray(candidates, dtype=np.float64)
-    if first.ndim != 1 or others.ndim != 2 or others.shape[1] != first.size or 0 in others.shape:
+    if first.ndim not in (1, 2) or others.ndim != 2 or 0 in others.shape or first.shape != others.shape[-first.ndim :]:
         raise ValueError(f"expected (images,) and (candidates, images), got shapes {first.shape} and {others.shape}")
-    differences = first - others.mean(axis=0)
-    # Few distinct values occur, so a resample of the images is one draw of how often each of them occurs.
-    values, counts = np.unique(differences.round(12), return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(first.size, counts / first.size, size=resamples)
-    low, high = np.percentile(drawn @ values / first.size, (50 * (1 - level), 50 * (1 + level)))
+    differences = first - others
+    seeds, images = differences.shape
+    generator = np.random.default_rng(seed)
+    # Few columns differ, so a resample of the images is one draw of how often each kind of column occurs.
+    kinds, counts = np.unique(differences, axis=1, return_counts=True)
+    drawn = generator.multinomial(images, counts / images, size=resamples) / images
+    weights = np.full((resamples, seeds), 1 / seeds)
+    if across_seeds:
+        weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    means = ((drawn @ kinds.T) * weights).sum(axis=1)
+    low, high = np.percentile(means, (50 * (1 - level), 50 * (1 + level)))
     return Interval(estimate=float(differences.mean()), low=float(low), high=float(high), level=level)

@@ -60,8 +60,39 @@ def test_the_mean_drop_interval_has_the_width_of_the_normal_one() -> None:
     seeds = np.stack([np.where(generator.random(4000) < 0.05, ~reference, reference) for _ in range(3)])
     differences = reference - seeds.mean(axis=0)
     reach = 1.96 * differences.std() / math.sqrt(differences.size)
-    interval = mean_drop_interval(reference, seeds, seed=0)
+    interval = mean_drop_interval(reference, seeds, seed=0, across_seeds=False)
     assert interval.high - interval.low == pytest.approx(2 * reach, rel=0.05)
+
+
+def test_the_interval_across_seeds_covers_where_seeds_differ() -> None:
+    generator = np.random.default_rng(3)
+    held, narrow = 0, 0
+    for _ in range(400):
+        # Seeds that differ in the mean itself: the interval of these very seeds is blind to that.
+        lean = 0.02 * generator.standard_normal((5, 1))
+        worse = generator.random((5, 300)) < 0.08 + lean.clip(-0.05, 0.05)
+        better = generator.random((5, 300)) < 0.06
+        differences = worse.astype(float) - better
+        held += mean_drop_interval(differences, np.zeros((5, 300)), seed=0, resamples=500).contains(0.02)
+        narrow += mean_drop_interval(
+            differences, np.zeros((5, 300)), seed=0, across_seeds=False, resamples=500
+        ).contains(0.02)
+    assert held / 400 >= 0.93
+    assert narrow / 400 < 0.9
+
+
+def test_one_seed_says_nothing_of_others() -> None:
+    generator = np.random.default_rng(4)
+    reference = generator.random(500) < 0.8
+    candidate = np.where(generator.random(500) < 0.05, ~reference, reference)[None]
+    across, within = (mean_drop_interval(reference, candidate, seed=0, across_seeds=flag) for flag in (True, False))
+    assert across == within
+
+
+def test_a_reference_may_have_its_own_seeds() -> None:
+    rows = np.array([[1, 0, 1, 1], [1, 1, 0, 1]])
+    interval = mean_drop_interval(rows, rows, seed=0)
+    assert (interval.low, interval.estimate, interval.high) == (0.0, 0.0, 0.0)
 
 
 def test_equal_answers_drop_nothing() -> None:
