@@ -93,7 +93,8 @@ def conditions(networks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
         gap = item.get("peer_minus_edgekit", {}).get(_COMPARED)
         found.append(
             {
-                "what": f"{name}: within the paired interval over images and seeds, {_COMPARED} no worse than the best peer",
+                "what": f"{name}: within the paired interval over images and seeds, {_COMPARED} no worse than the best "
+                "peer",
                 "value": gap,
                 "kept": None if gap is None else gap["low"] <= 0,
             }

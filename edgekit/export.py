@@ -18,6 +18,7 @@ from torch import fx
 
 from edgekit.backends.base import PortableGraph
 from edgekit.errors import StageError
+from edgekit.origins import carry_origins, read_origins
 from edgekit.passes.aten import GROUP_NORM, argument, clean, is_call, node_facts, read_tensor, store_buffer
 from edgekit.passes.quantize.ops import DEQUANTIZE, QDQ
 from edgekit.program import Program
@@ -85,6 +86,7 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
     try:
         with torch.no_grad(), _quiet():
             exported = torch.export.export(graph, example, dynamic_shapes=dims)
+            carry_origins(graph, exported.graph)
             result = torch.onnx.export(
                 exported,
                 dynamo=True,
@@ -103,9 +105,10 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
         ) from error
     assert result is not None
     model = result.model_proto
+    origins = read_origins(model)
     _normalise(model, portable, program)
     _read_sizes_after_cast(model)
-    quantized = _name_layers(model)
+    quantized, renamed = _name_layers(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
@@ -121,6 +124,7 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
         inputs=inputs,
         outputs=outputs,
         quantized_layers=quantized,
+        origins={renamed.get(name, name): origin for name, origin in origins.items()},
     )
 
 
@@ -182,11 +186,16 @@ def _read_sizes_after_cast(model: onnx.ModelProto) -> None:
         model.graph.node.extend(ordered)
 
 
-def _name_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Names compute nodes after the module that owns their weight; returns the names of those with an int8 weight."""
+def _name_layers(model: onnx.ModelProto) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Names compute nodes after the module that owns their weight.
+
+    Returns:
+        The names of those with an int8 weight, and old name to new name.
+    """
     producers = {output: node for node in model.graph.node for output in node.output}
     initializers = {item.name for item in model.graph.initializer}
     taken: set[str] = set()
+    renamed: dict[str, str] = {}
     quantized = []
     for node in model.graph.node:
         if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
@@ -204,11 +213,11 @@ def _name_layers(model: onnx.ModelProto) -> tuple[str, ...]:
             name = base
             while name in taken:
                 name = f"{base}#{sum(item == base or item.startswith(base + '#') for item in taken) + 1}"
-            node.name = name
+            renamed[node.name], node.name = name, name
             taken.add(name)
         if is_int8:
             quantized.append(node.name)
-    return tuple(quantized)
+    return tuple(quantized), renamed
 
 
 def _shape(item: onnx.ValueInfoProto) -> tuple[int | None, ...]:

@@ -123,8 +123,8 @@ class Target:
         name: Unique; the file's stem.
         title: What a person would call the device.
         backend: Name in the backend table: ``openvino``, ``tensorrt`` or ``tensorrt_rtx``.
-        build: ``here`` (the engine is emitted by compile) or ``device`` (the bundle carries graph and options, the
-            device builds).
+        build: ``here`` (compile emits the engine that it chose), ``ahead`` (compile emits an engine for each precision,
+            the device chooses) or ``device`` (the bundle carries graphs and options, the device builds and chooses).
         precisions: What pays on this device, best first; the candidates that compile makes.
         channel_alignment: Multiple to which pruned channel counts are rounded.
         golden_rel_l2: Largest allowed ``||engine - reference|| / ||reference||`` per output on the golden inputs, by
@@ -135,7 +135,7 @@ class Target:
     name: str
     title: str
     backend: Literal["openvino", "tensorrt", "tensorrt_rtx"]
-    build: Literal["here", "device"]
+    build: Literal["here", "ahead", "device"]
     precisions: tuple[Precision, ...]
     channel_alignment: int
     channel_alignment_source: str

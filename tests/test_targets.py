@@ -109,7 +109,7 @@ def test_a_missing_folder_of_the_user_is_an_error(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("target", list_targets(), ids=lambda target: target.name)
 def test_a_shipped_target_is_consistent(target: Target) -> None:
     openvino = target.backend == "openvino"
-    assert target.build == ("here" if openvino else "device")
+    assert target.build == {"openvino": "here", "tensorrt_rtx": "ahead", "tensorrt": "device"}[target.backend]
     assert target.quantize.activations == ("uint8-asymmetric" if openvino else "int8-symmetric")
     assert target.requires.reason
     assert target.precisions[0] == "int8"

@@ -10,7 +10,20 @@ from edgekit.runtime.session import Session
 from edgekit.targets import Target
 from edgekit.tensorspec import TensorSpec
 
-__all__ = ["Backend", "Engine", "PortableGraph", "Probe", "Rehearsal", "Verdict"]
+__all__ = ["Backend", "Engine", "Origin", "PortableGraph", "Probe", "Rehearsal", "Verdict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where in the model's source a node comes from, as far as it is known.
+
+    Attributes:
+        module: Dotted path of the module; empty for the model itself, and where it is not known.
+        source: File, line and code, such as ``heads.py, line 12: return torch.linalg.det(x)``; empty where not known.
+    """
+
+    module: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +35,7 @@ class PortableGraph:
         precision: What it was made for: ``int8``, ``fp16``, ``bf16`` or ``fp32``.
         inputs, outputs: Its interface.
         quantized_layers: Names of the compute nodes planned to run in int8.
+        origins: Node name to where it comes from; nodes that passes made have none.
     """
 
     data: bytes = field(repr=False)
@@ -29,6 +43,17 @@ class PortableGraph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     quantized_layers: tuple[str, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict, repr=False, compare=False)
+
+    def described(self, node: str, operator: str) -> str:
+        """Returns how a message speaks of a node: operator, name, module and line of source, as far as known."""
+        origin = self.origins.get(node, Origin())
+        parts = [f"{operator} '{node}'"]
+        if origin.module and origin.module != node:
+            parts.append(f"of module '{origin.module}'")
+        if origin.source:
+            parts.append(f"({origin.source})")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,11 @@ _PLAN = (
     "The plan runs only with the TensorRT version and GPU that built it; elsewhere, build model.onnx anew.",
     "Load a plan only from a source that you trust: deserializing it can run code.",
 )
+_RTX_PLAN = (
+    "TensorRT for RTX: the plan runs with the very release that built it (entry.json, 'options', 'builder') and no",
+    "other, on GPUs of the compute capabilities in 'options'; none there: 8.0 (Ampere) and later.",
+    "Load a plan only from a source that you trust: deserializing it can run code.",
+)
 _TENSORRT = (
     "TensorRT: build model.onnx on the device as a strongly typed network",
     "(trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.plan);",
@@ -175,9 +180,11 @@ def _use(entry: Entry) -> list[str]:
     lines: list[str] = []
     if kind == "openvino-ir":
         lines += _OPENVINO
-    elif kind.endswith("-plan"):
-        lines += _PLAN
-    if entry.backend.startswith("tensorrt"):
+    elif kind == "tensorrt-rtx-plan":
+        lines += _RTX_PLAN
+    elif kind == "tensorrt-plan":
+        lines += [*_PLAN, *_TENSORRT]
+    elif entry.backend == "tensorrt":
         lines += _TENSORRT
     return [*lines, "model.onnx is self-contained; ONNX Runtime runs it as it is."]
 

@@ -16,6 +16,8 @@ from edgekit.targets import Target, list_targets, load_target
 
 __all__ = ["command"]
 
+_BUILT = {"here": "by compile", "ahead": "by compile, one for each precision", "device": "on the device"}
+
 
 @click.command("targets", epilog="Examples: edgekit targets; edgekit targets jetson; edgekit targets my-board.toml")
 @click.argument("name", required=False, metavar="[NAME]")
@@ -38,7 +40,7 @@ def _overview(targets: Sequence[Target], default: str) -> str:
             target.name + (" *" if target.name == default else ""),
             target.title,
             target.backend,
-            "here" if target.build == "here" else "on the device",
+            _BUILT[target.build],
             " ".join(target.precisions),
             " ".join(target.aliases),
         ]
@@ -54,7 +56,7 @@ def _details(target: Target, default: str) -> str:
         ("device", target.title),
         ("default here", "yes" if target.name == default else "no"),
         ("backend", target.backend),
-        ("engine is built", "by compile" if target.build == "here" else "on the device"),
+        ("engine is built", _BUILT[target.build]),
         ("precisions", ", ".join(target.precisions) + " (best first)"),
         ("aliases", ", ".join(target.aliases) if target.aliases else "none"),
         ("channel alignment", f"{target.channel_alignment} ({target.channel_alignment_source})"),

@@ -14,7 +14,7 @@ from edgekit.compiler.derived import Derived
 from edgekit.compiler.options import CompileOptions
 from edgekit.compiler.records import CandidateReport
 from edgekit.config import to_dict
-from edgekit.errors import ConfigError, EdgekitError, InternalError, StageError
+from edgekit.errors import ConfigError, EdgekitError, InternalError, StageError, UserError
 from edgekit.program import Program
 from edgekit.runtime.golden import rel_l2
 from edgekit.targets import Precision, Target
@@ -25,6 +25,7 @@ MIXED = "mixed"
 """int8 with the costliest layers in float: a candidate of its own, by the target's int8 rules, bounds and options."""
 
 Array = np.ndarray[Any, Any]
+_SHOWN = 3
 
 
 def is_integer(precision: str) -> bool:
@@ -120,18 +121,24 @@ def build_candidate(
         derived: Where the float program, graphs and reference answers come from.
     """
     try:
-        program = _program(precision, target, quantized, derived)
+        program, findings = _program(precision, target, quantized, derived)
         graph = derived.graph(program, target.portable, in_target(precision))
         unsupported = [verdict for verdict in backend.supports(graph, target) if not verdict.supported]
         if unsupported:
-            shown = "; ".join(f"{item.operator} '{item.node}': {item.reason}" for item in unsupported[:3])
+            shown = [f"{graph.described(item.node, item.operator)}: {item.reason}" for item in unsupported[:_SHOWN]]
+            count = f"{len(unsupported)} nodes" if len(unsupported) > 1 else "a node"
             raise StageError(
-                f"target '{target.name}' cannot run {len(unsupported)} nodes of the {precision} graph: {shown}"
+                f"target '{target.name}' cannot run {count} of the {precision} graph: {'; '.join(shown)}",
+                hint="write it with other operators in the model, leave this part of the model to the application, "
+                "or compile for another target",
             )
-        engine = backend.build(graph, target) if target.build == "here" else None
+        engine = backend.build(graph, target) if target.build != "device" else None
         rehearsal = backend.rehearse(graph, target) if target.build == "device" else None
         if rehearsal is not None and not rehearsal.built:
-            raise StageError(f"rehearsal with {rehearsal.builder} refused the {precision} graph: {rehearsal.reason}")
+            raise StageError(
+                f"rehearsal with {rehearsal.builder} refused the {precision} graph: {rehearsal.reason}",
+                hint="the device's builder would refuse it too: write this part of the model with other operators",
+            )
         options = engine.options if engine is not None else backend.options(target, in_target(precision))
     except InternalError:
         raise
@@ -147,6 +154,7 @@ def build_candidate(
         graph_bytes=len(graph.data),
         engine_bytes=sum(map(len, engine.files.values())) if engine is not None else 0,
         float_distance=distance if math.isfinite(distance) else None,
+        findings=findings,
         rehearsal=None if rehearsal is None else to_dict(rehearsal),
     )
     return Candidate(
@@ -161,14 +169,23 @@ def build_candidate(
     )
 
 
-def _program(precision: str, target: Target, quantized: Program | None, derived: Derived) -> Program:
-    if is_integer(precision):
-        if quantized is None:
-            raise InternalError(f"target '{target.name}': no quantized program for {precision}")
-        return quantized
-    if precision == "fp16" and target.portable.half == "graph":
-        return derived.half
-    return derived.floating
+def _program(
+    precision: str, target: Target, quantized: Program | None, derived: Derived
+) -> tuple[Program, tuple[str, ...]]:
+    """The program that a candidate is, and what is otherwise than the target asks."""
+    if is_integer(precision) and quantized is None:
+        raise InternalError(f"target '{target.name}': no quantized program for {precision}")
+    program = quantized if is_integer(precision) and quantized is not None else derived.floating
+    if target.portable.half != "graph" or "fp16" not in target.precisions:
+        return program, ()
+    if precision == "fp16":
+        return derived.half(program), ()
+    if not is_integer(precision):
+        return program, ()
+    try:
+        return derived.half(program), ()
+    except (UserError, StageError) as error:
+        return program, (f"its float layers are fp32, not fp16: {error.message}",)
 
 
 def _golden_limit(target: Target, precision: str, float_distance: float) -> float:

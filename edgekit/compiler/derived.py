@@ -11,6 +11,7 @@ import numpy as np
 from edgekit.backends.base import PortableGraph
 from edgekit.compiler.golden import golden_outputs
 from edgekit.compiler.images import Images, program_answers
+from edgekit.errors import StageError
 from edgekit.evaluate import score
 from edgekit.export import export_portable
 from edgekit.passes import PassContext, run_passes
@@ -53,10 +54,22 @@ class Derived:
         # A key holds its program by id, and the program beside the value, so that no id is used again.
         self._made: dict[tuple[object, ...], tuple[Program, Any]] = {}
 
-    @property
-    def half(self) -> Program:
-        """The float program with float16 types written into it."""
-        return self._once(self.floating, ("half",), lambda: run_passes(self.floating, [ToHalf()], self._context))
+    def half(self, program: Program) -> Program:
+        """The program with float16 types written into what it computes in float.
+
+        Raises:
+            UserError: A weight is beyond what float16 holds.
+            StageError: So is a value that it computes from the golden inputs.
+        """
+        made = self._once(program, ("half",), lambda: run_passes(program, [ToHalf()], self._context))
+        for name, values in self.answers(made).items():
+            if not np.isfinite(values).all() and np.isfinite(self.answers(program)[name]).all():
+                raise StageError(
+                    f"'{program.name}': in float16 its output '{name}' is no number on the golden inputs: a value "
+                    "exceeds float16's largest, 65504",
+                    hint="compile for fp32 or int8 instead (--precision)",
+                )
+        return made
 
     @property
     def reference(self) -> MetricReport | None:

@@ -21,6 +21,7 @@ from edgekit.progress import Progress
 from edgekit.runtime.golden import check_golden, golden_errors
 from edgekit.runtime.session import Session
 from edgekit.tasks import MetricReport
+from edgekit.tensorspec import LayerRecord
 
 __all__ = ["accuracy_gate", "accuracy_of", "call_of", "drop_in_points", "golden_gate", "speed_gate", "timed"]
 
@@ -45,9 +46,7 @@ def golden_gate(candidate: Candidate, session: Session, inputs: Mapping[str, Arr
         golden={name: error if math.isfinite(error) else None for name, error in errors.items()},
         golden_limit=candidate.golden_limit,
         layers=layers,
-        findings=_findings(
-            candidate, {name for layer in layers if layer.precision == "int8" for name in _names(layer.name)}
-        ),
+        findings=(*candidate.report.findings, *_findings(candidate, layers)),
     )
     problem = check_golden(errors, candidate.golden_limit)
     if problem is not None:
@@ -60,7 +59,8 @@ def _names(layer: str) -> list[str]:
     return [name.strip() for name in layer.split(",")]
 
 
-def _findings(candidate: Candidate, ran_int8: set[str]) -> tuple[str, ...]:
+def _findings(candidate: Candidate, layers: Sequence[LayerRecord]) -> tuple[str, ...]:
+    ran_int8 = {name for layer in layers if layer.precision == "int8" for name in _names(layer.name)}
     missed = [name for name in candidate.graph.quantized_layers if name not in ran_int8]
     if not is_integer(candidate.precision) or not missed:
         return ()

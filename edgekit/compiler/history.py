@@ -44,6 +44,12 @@ def history(
     for entry in packed:
         if entry.candidate.precision == MIXED:
             result[f"mixed: {entry.target.name}"] = _short(entry.candidate.program, known)
+    for rules, scheme in quantized.items():
+        mine = [item for item in packed if item.candidate.precision == "int8" and item.target.quantize == rules]
+        halved = [item for item in mine if item.candidate.program is not scheme.program]
+        if halved:
+            names = ", ".join(item.target.name for item in halved)
+            result[f"fp16 around int8: {names}"] = _short(halved[0].candidate.program, len(scheme.program.history))
     half = [item for item in packed if item.candidate.precision == "fp16" and item.candidate.program is not floating]
     if half:
         result[f"fp16: {', '.join(item.target.name for item in half)}"] = _short(half[0].candidate.program, known)

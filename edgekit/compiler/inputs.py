@@ -159,7 +159,7 @@ def _jobs(options: CompileOptions) -> tuple[Job, ...]:
     for target in targets:
         backend = get_backend(target.backend)
         probe = backend.probe()
-        if target.build == "here" and probe.version is None:
+        if target.build != "device" and probe.version is None:
             raise BackendMissing(f"target '{target.name}' needs {target.backend}: {probe.missing}", hint=probe.hint)
         precisions = precisions_for(target, backend, options)
         jobs.append(Job(target=target, backend=backend, precisions=precisions))

@@ -46,8 +46,9 @@ class Placement:
 
 def place(target: Target, backend: Backend) -> Placement:
     """Finds out what this machine can say about ``target``."""
-    if target.build == "device":
-        return Placement(verified_on="not here", timed=False, reason="the engine is built on the device")
+    if target.build != "here":
+        reason = "the device builds the engine" if target.build == "device" else "the device chooses the engine"
+        return Placement(verified_on="not here", timed=False, reason=reason)
     devices = {name.split(".")[0] for name in backend.probe().devices}
     device = target.requires.device
     mismatch = check_requires(target.requires)

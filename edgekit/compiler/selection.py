@@ -29,16 +29,17 @@ class Selection:
 def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forced: str | None) -> Selection:
     """Chooses among gated candidates, given in the target's order of preference.
 
-    Where the device builds the engine, everything that passed ships and the device chooses. Where candidates were
+    Where the device chooses the engine, everything that passed ships. Where candidates were
     timed, the fastest ships; an earlier one in the target's order wins where the faster one's lead is within 2 %, so
     that noise does not pick. Otherwise the target's order decides. ``forced`` is the precision that was asked for.
     """
     passed = [item for item in candidates if item.report.status == "passed"]
     if not passed:
         return Selection(shipped=(), candidates=tuple(candidates), why="nothing passed")
-    if target.build == "device":
+    if target.build != "here":
         shipped = passed
-        why = f"{' and '.join(item.precision for item in passed)} passed; the device builds, times and selects"
+        does = "builds, times and selects" if target.build == "device" else "times and selects"
+        why = f"{' and '.join(item.precision for item in passed)} passed; the device {does}"
     elif forced is not None:
         shipped, why = passed[:1], f"{forced} was asked for"
         if passed[0].precision != forced:

@@ -17,6 +17,7 @@ from torch import fx
 
 from edgekit.errors import ModelError
 from edgekit.frontend.aliasing import Facts
+from edgekit.frontend.sources import source_line
 
 __all__ = ["canonicalized", "opened"]
 
@@ -120,13 +121,13 @@ def canonicalized(graph: fx.Graph, facts: Facts) -> int:
     """
     changed = 0
     for node in list(graph.nodes):
-        stack = node.meta.get("nn_module_stack")
         # Stack traces hold paths of this machine; the export's symbolic values are stale.
-        node.meta = (
-            {"val": facts.values.get(node)}
-            if stack is None
-            else {"val": facts.values.get(node), "nn_module_stack": stack}
-        )
+        stack, source = node.meta.get("nn_module_stack"), source_line(node.meta.get("stack_trace"))
+        node.meta = {"val": facts.values.get(node)}
+        if stack is not None:
+            node.meta["nn_module_stack"] = stack
+        if source:
+            node.meta["source"] = source
         if node.op != "call_function":
             continue
         if node.target in _ASSERTIONS:

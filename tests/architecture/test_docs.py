@@ -166,7 +166,7 @@ def test_the_readme_lists_the_targets() -> None:
     rows = []
     for target in list_targets():
         name = f"`{target.name}`" + "".join(f" (alias `{alias}`)" for alias in target.aliases)
-        where = "here" if target.build == "here" else "on the device"
+        where = {"here": "here", "ahead": "here, one for each precision", "device": "on the device"}[target.build]
         cells = [name, target.title, target.backend, where, ", ".join(target.precisions)]
         rows.append(f"| {' | '.join(cells)} |")
     assert "\n".join(rows) + "\n" in _text(ROOT / "README.md")

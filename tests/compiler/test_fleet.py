@@ -73,6 +73,7 @@ def test_history_is_kept_for_each_scheme(fleet: CompileReport) -> None:
     for name in int8:
         assert stages[name][-3:] == ["quantize", "correct-bias", "drop-implied-bounds"]
     assert fleet.diagnostics.keys() == set(int8)
+    assert stages["fp16 around int8: jetson-orin-nano, jetson-thor"] == ["to-half"]
     assert stages["fp16: jetson-orin-nano, jetson-thor"] == ["to-half"]
     assert len(stages["float"]) >= 3
     assert read_bundle(fleet.output).report()["history"].keys() == stages.keys()

@@ -90,5 +90,6 @@ def test_one_program_is_exported_and_measured_once(tmp_path: Path) -> None:
     assert (fp32.precision, bf16.precision) == ("fp32", "bf16")
     assert derived.answers(program) is derived.answers(program)
     assert derived.reference is derived.metric(program, label="again")
-    assert derived.half is derived.half
-    assert derived.graph(derived.half, portable, "fp16").data != fp32.data
+    half = derived.half(program)
+    assert derived.half(program) is half
+    assert derived.graph(half, portable, "fp16").data != fp32.data

@@ -47,7 +47,9 @@ def test_a_device_that_is_not_here_is_stood_in_for(name: str, reason: str) -> No
 
 def test_a_board_that_builds_its_engine_opens_nothing_here() -> None:
     assert not placed("jetson").opens("fp16")
-    assert placed("jetson").reason == "the engine is built on the device"
+    assert placed("jetson").reason == "the device builds the engine"
+    assert not placed("rtx").opens("fp16")
+    assert placed("rtx").reason == "the device chooses the engine"
 
 
 @with_vnni

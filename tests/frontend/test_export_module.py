@@ -94,7 +94,10 @@ def test_nodes_of_layers_are_named_after_them() -> None:
 
 def test_no_path_of_this_machine_is_kept() -> None:
     program = load_program(seeded(models.Small), task=Task())
-    assert all(node.meta.keys() <= {"val", "nn_module_stack"} for node in program.graph.graph.nodes)
+    assert all(node.meta.keys() <= {"val", "nn_module_stack", "source"} for node in program.graph.graph.nodes)
+    sources = [node.meta["source"] for node in program.graph.graph.nodes if "source" in node.meta]
+    assert sources
+    assert all(source.startswith("models.py, line ") for source in sources)
 
 
 def test_the_users_module_is_left_as_it_is() -> None:

@@ -9,7 +9,6 @@ from edgekit.calibration import Recipe
 from edgekit.errors import ModelError, UserError
 from edgekit.passes import run_passes
 from edgekit.passes.aten import is_call, read_tensor
-from edgekit.passes.half import ToHalf
 from edgekit.passes.quantize import Quantize
 from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program
@@ -132,25 +131,3 @@ def test_quantizing_twice_or_before_folding_is_refused() -> None:
         quantized(quantized(item))
     with pytest.raises(UserError, match="still has batch norm"):
         quantized(program("residual"))
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_half_precision_stays_close_and_keeps_the_interface(name: str) -> None:
-    item = folded(name)
-    result = run_passes(item, [ToHalf()], CONTEXT)
-    images = pictures(8)
-    reference, actual = item.run(images)[0], result.run(images)[0]
-    assert actual.dtype == torch.float32
-    assert (result.inputs, result.outputs) == (item.inputs, item.outputs)
-    assert (actual - reference).norm() / reference.norm() < 5e-3
-    assert all(value.dtype == torch.float16 for value in result.graph.parameters())
-
-
-def test_half_precision_refuses_what_it_cannot_hold() -> None:
-    item = folded("residual")
-    with torch.no_grad():
-        next(iter(item.graph.parameters())).fill_(1e5)
-    with pytest.raises(UserError, match="beyond float16's largest value"):
-        run_passes(item, [ToHalf()], CONTEXT)
-    with pytest.raises(UserError, match="is quantized"):
-        run_passes(quantized(folded("residual")), [ToHalf()], CONTEXT)

@@ -1,4 +1,8 @@
-"""The TensorRT backend, in two flavours. Devices build: an engine belongs to one GPU and one release."""
+"""The TensorRT backend, in two flavours.
+
+An engine of TensorRT belongs to one GPU and one release, so the device builds it. One of TensorRT-RTX runs on every RTX
+GPU of the compute capabilities that it was built for, and its builder needs none, so compile builds it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.backends.base import Engine, PortableGraph, Probe, Rehearsal, Verdict
+from edgekit.backends.tensorrt.building import Built, build_plan, is_installed
 from edgekit.backends.tensorrt.devices import gpu_names
 from edgekit.backends.tensorrt.flavour import TENSORRT_RTX, Flavour
 from edgekit.backends.tensorrt.options import build_options, engine_table
-from edgekit.backends.tensorrt.rehearsal import is_installed, rehearse_build
-from edgekit.errors import BackendMissing, UserError
+from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
 from edgekit.targets import Target
@@ -53,14 +57,32 @@ class TensorRtBackend:
         return build_options(target, precision)
 
     def build(self, graph: PortableGraph, target: Target) -> Engine:
-        """Refuses: this version writes the graph and its options into the bundle, and builds no engine.
+        """Builds the engine where the flavour's library can do that without the device.
 
         Raises:
-            UserError: Always.
+            BackendMissing: The library is not installed.
+            StageError: It refuses the graph; names the nodes.
+            UserError: Engines of this flavour are built on their device.
         """
-        raise UserError(
-            f"target '{target.name}': this version of edgekit does not build {self.flavour.title} engines",
-            hint="the bundle carries the portable graph and its build options, from which a device builds its engine",
+        if not self.flavour.builds_anywhere:
+            raise UserError(
+                f"target '{target.name}': a {self.flavour.title} engine is built on its device",
+                hint='the bundle carries the portable graph and its build options: set build = "device"',
+            )
+        self.flavour.library()
+        options = self.options(target, graph.precision)
+        built = build_plan(self.flavour, graph.data, options)
+        if built.plan is None:
+            raise StageError(
+                f"{built.builder} refused the {graph.precision} graph: {_reason(built, graph)}",
+                hint="write this part of the model with other operators, or compile for another target",
+            )
+        return Engine(
+            kind=self.flavour.engine_kind,
+            files={"plan": built.plan},
+            options={**options, "builder": built.builder},
+            inputs=graph.inputs,
+            outputs=graph.outputs,
         )
 
     def open(self, engine: Engine, *, threads: int | None = None, streams: int | None = None) -> Session:
@@ -85,6 +107,20 @@ class TensorRtBackend:
             return None
         refused = [verdict for verdict in self.supports(graph, target) if not verdict.supported]
         if refused:
-            reason = "; ".join(f"node '{item.node}' ({item.operator}): {item.reason}" for item in refused)
+            reason = "; ".join(f"{graph.described(item.node, item.operator)}: {item.reason}" for item in refused)
             return Rehearsal(builder=f"rules of {self.flavour.title}", built=False, reason=reason)
-        return rehearse_build(TENSORRT_RTX, graph.data, self.options(target, graph.precision))
+        built = build_plan(TENSORRT_RTX, graph.data, self.options(target, graph.precision))
+        return Rehearsal(
+            builder=built.builder,
+            built=built.plan is not None,
+            engine_size_bytes=None if built.plan is None else len(built.plan),
+            build_s=built.build_s,
+            reason=_reason(built, graph),
+        )
+
+
+def _reason(built: Built, graph: PortableGraph) -> str:
+    """Why there is no engine; the nodes at which the parser stopped, by where they come from."""
+    if not built.refused:
+        return built.reason
+    return "; ".join(f"{graph.described(item.node, item.operator)}: {item.reason}" for item in built.refused)

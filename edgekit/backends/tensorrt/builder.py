@@ -1,8 +1,8 @@
 """Parses and builds one graph with TensorRT, in a process of its own.
 
 Run as ``python -m edgekit.backends.tensorrt.builder FOLDER PACKAGE``: reads ``graph.onnx`` and ``options.json`` in
-the folder and writes ``outcome.json`` there. The library is native code that may end the process on a graph it does
-not expect, so whoever needs an answer must not be in that process.
+the folder and writes ``outcome.json`` there, and ``engine.plan`` where there is an engine. The library is native code
+that may end the process on a graph it does not expect, so whoever needs an answer must not be in that process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["main", "parse_and_build"]
 
 
-def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> dict[str, Any]:
+def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """Builds a strongly typed network once.
 
     Args:
@@ -27,34 +27,35 @@ def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> di
         options: As made by :func:`edgekit.backends.tensorrt.options.build_options`.
 
     Returns:
-        ``built`` (bool), ``builder`` (version), ``reason`` (why not), ``engine_size_bytes``, ``build_s``, ``warnings``.
+        What happened and the engine, a buffer of bytes, or None. What happened: ``builder`` (version), ``build_s``,
+        ``reason`` (why there is no engine), ``refused`` (the nodes at which the parser stopped), ``warnings``.
     """
     started = time.perf_counter()
     messages = _MessageList(library)
-    outcome: dict[str, Any] = {"builder": str(library.__version__), "built": False, "reason": ""}
+    outcome: dict[str, Any] = {"builder": str(library.__version__), "build_s": None, "reason": "", "refused": []}
+    outcome["warnings"] = messages.warnings
     builder = library.Builder(messages.logger)
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, messages.logger)
     if not parser.parse(data):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        outcome["refused"] = [
+            {"node": error.node_name(), "operator": error.node_operator(), "reason": error.desc()} for error in errors
+        ]
         outcome["reason"] = "; ".join(
-            f"node '{error.node_name()}' ({error.node_operator()}): {error.desc()}" for error in errors
+            f"node '{item['node']}' ({item['operator']}): {item['reason']}" for item in outcome["refused"]
         )
-        return outcome
+        return outcome, None
     config = builder.create_builder_config()
     _configure(library, builder, network, config, options)
     plan = builder.build_serialized_network(network, config)
-    outcome["warnings"] = messages.warnings
     if plan is None:
         outcome["reason"] = (
             "; ".join(messages.errors) if messages.errors else "the builder gave no engine and no reason"
         )
-        return outcome
-    return outcome | {
-        "built": True,
-        "engine_size_bytes": int(plan.nbytes),
-        "build_s": round(time.perf_counter() - started, 3),
-    }
+    else:
+        outcome["build_s"] = round(time.perf_counter() - started, 3)
+    return outcome, plan
 
 
 def _configure(library: Any, builder: Any, network: Any, config: Any, options: Mapping[str, Any]) -> None:
@@ -63,6 +64,11 @@ def _configure(library: Any, builder: Any, network: Any, config: Any, options: M
     if options["builder_optimization_level"] is not None:
         config.builder_optimization_level = options["builder_optimization_level"]
     config.profiling_verbosity = getattr(library.ProfilingVerbosity, options["profiling_verbosity"].upper())
+    capabilities = options["compute_capabilities"]
+    if capabilities:
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            config.set_compute_capability(getattr(library.ComputeCapability, f"SM{capability.replace('.', '')}"), index)
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     if not any(-1 in tuple(item.shape) for item in inputs):
         return
@@ -97,9 +103,11 @@ class _MessageList:
 
 
 def main(folder: Path, package: str) -> None:
-    """Reads the request in the folder and leaves the outcome there."""
+    """Reads the request in the folder and leaves outcome and engine there."""
     options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
-    outcome = parse_and_build(importlib.import_module(package), (folder / "graph.onnx").read_bytes(), options)
+    outcome, plan = parse_and_build(importlib.import_module(package), (folder / "graph.onnx").read_bytes(), options)
+    if plan is not None:
+        (folder / "engine.plan").write_bytes(memoryview(plan))
     (folder / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
 
 

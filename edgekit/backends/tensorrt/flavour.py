@@ -21,6 +21,7 @@ class Flavour:
         package: Python package.
         engine_kind: Key in the session table.
         install_hint: How to get it.
+        builds_anywhere: Whether its builder needs no GPU, and its engines are for more than one.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Flavour:
     package: str
     engine_kind: str
     install_hint: str
+    builds_anywhere: bool
 
     def library(self) -> ModuleType:
         """Imports the package.
@@ -47,6 +49,7 @@ TENSORRT = Flavour(
     package="tensorrt",
     engine_kind="tensorrt-plan",
     install_hint="on a Jetson it comes with JetPack (apt install nvidia-jetpack); elsewhere: pip install tensorrt",
+    builds_anywhere=False,
 )
 
 TENSORRT_RTX = Flavour(
@@ -55,4 +58,5 @@ TENSORRT_RTX = Flavour(
     package="tensorrt_rtx",
     engine_kind="tensorrt-rtx-plan",
     install_hint="install it: pip install 'edgekit[rtx]'",
+    builds_anywhere=True,
 )

@@ -25,6 +25,8 @@ class EngineTable:
         builder_optimization_level: How long the builder searches, 0 to 5; None leaves the library's default.
         profiling_verbosity: How much the built engine tells about its layers.
         batch: Smallest, best and largest batch of the optimization profile; used for graphs with a dynamic batch.
+        compute_capabilities: GPU generations that an engine of TensorRT-RTX is for, such as ``8.6``; none leaves the
+            library's default, Ampere and later in one engine. TensorRT builds for the GPU that it runs on.
     """
 
     version: str = "10.3"
@@ -32,6 +34,7 @@ class EngineTable:
     builder_optimization_level: int | None = None
     profiling_verbosity: Literal["layer_names_only", "detailed", "none"] = "detailed"
     batch: tuple[int, int, int] = (1, 1, 8)
+    compute_capabilities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"\d+\.\d+", self.version) is None:
@@ -42,6 +45,9 @@ class EngineTable:
             raise ConfigError(f"builder_optimization_level: expected 0 to 5, got {self.builder_optimization_level}")
         if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
             raise ConfigError(f"batch: expected 1 <= smallest <= best <= largest, got {list(self.batch)}")
+        for item in self.compute_capabilities:
+            if re.fullmatch(r"\d+\.\d", item) is None:
+                raise ConfigError(f"compute_capabilities: expected major.minor, such as '8.6', got '{item}'")
 
     @property
     def release(self) -> tuple[int, int]:
@@ -68,6 +74,11 @@ def build_options(target: Target, precision: str) -> dict[str, Any]:
         ConfigError: A wrong ``engine`` table.
     """
     table = engine_table(target)
+    if table.compute_capabilities and target.backend != "tensorrt_rtx":
+        raise ConfigError(
+            f"target '{target.name}': engine: compute_capabilities is for TensorRT-RTX alone",
+            hint="leave it out: TensorRT builds for the GPU that it runs on",
+        )
     return {
         "precision": precision,
         "strongly_typed": True,
@@ -76,4 +87,5 @@ def build_options(target: Target, precision: str) -> dict[str, Any]:
         "builder_optimization_level": table.builder_optimization_level,
         "profiling_verbosity": table.profiling_verbosity,
         "batch": list(table.batch),
+        "compute_capabilities": list(table.compute_capabilities),
     }

@@ -21,7 +21,15 @@ def test_options_come_from_the_target() -> None:
         "builder_optimization_level": 4,
         "profiling_verbosity": "detailed",
         "batch": [1, 2, 4],
+        "compute_capabilities": [],
     }
+
+
+def test_gpu_generations_are_for_tensorrt_rtx() -> None:
+    target = replace(load_target("rtx"), engine={"compute_capabilities": ["7.5"]})
+    assert build_options(target, "int8")["compute_capabilities"] == ["7.5"]
+    with pytest.raises(ConfigError, match="compute_capabilities is for TensorRT-RTX alone"):
+        build_options(replace(JETSON, engine={"compute_capabilities": ["8.7"]}), "int8")
 
 
 def test_the_release_is_compared_as_numbers() -> None:
@@ -35,6 +43,7 @@ def test_the_release_is_compared_as_numbers() -> None:
         ({"workspace_mib": 0}, "workspace_mib: expected at least 1"),
         ({"builder_optimization_level": 6}, "builder_optimization_level: expected 0 to 5"),
         ({"version": "10"}, "version: expected major.minor"),
+        ({"compute_capabilities": ["sm86"]}, "compute_capabilities: expected major.minor"),
         ({"batch": [1, 8, 4]}, "batch: expected 1 <= smallest <= best <= largest"),
         ({"profiling_verbosity": "loud"}, "profiling_verbosity: expected one of"),
     ],

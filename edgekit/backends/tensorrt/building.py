@@ -1,4 +1,4 @@
-"""Builds a graph once on this machine, so that one which TensorRT cannot take fails here and not on the device."""
+"""Builds engines in a process of their own: the library may end it on a graph that it does not expect."""
 
 from __future__ import annotations
 
@@ -10,16 +10,52 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import edgekit
-from edgekit.backends.base import Rehearsal
 from edgekit.backends.tensorrt.flavour import Flavour
 
-__all__ = ["is_installed", "rehearse_build"]
+__all__ = ["Built", "RefusedNode", "build_plan", "is_installed"]
 
 _LIMIT_S = 1800
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedNode:
+    """A node of the graph that the parser does not take.
+
+    Attributes:
+        node: Its name in the graph.
+        operator: ONNX operator.
+        reason: The parser's words.
+    """
+
+    node: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """Outcome of one build.
+
+    Attributes:
+        builder: The library and its version.
+        plan: The serialized engine; None where there is none.
+        build_s: Seconds from graph to engine; None without an engine.
+        reason: Why there is none, in the library's words; empty where there is.
+        refused: The nodes at which the parser stopped.
+        warnings: What the library remarked.
+    """
+
+    builder: str
+    plan: bytes | None = field(default=None, repr=False)
+    build_s: float | None = None
+    reason: str = ""
+    refused: tuple[RefusedNode, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def is_installed(flavour: Flavour) -> bool:
@@ -27,9 +63,7 @@ def is_installed(flavour: Flavour) -> bool:
     return importlib.util.find_spec(flavour.package) is not None
 
 
-def rehearse_build(
-    flavour: Flavour, data: bytes, options: Mapping[str, Any], *, limit_s: float = _LIMIT_S
-) -> Rehearsal:
+def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, limit_s: float = _LIMIT_S) -> Built:
     """Parses and builds the graph in a child process, which may crash without harm.
 
     Args:
@@ -41,7 +75,7 @@ def rehearse_build(
     Returns:
         The outcome; a refusal, a crash and a build that takes too long are outcomes, not errors.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-rehearsal-") as name:
+    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as name:
         folder = Path(name)
         (folder / "graph.onnx").write_bytes(data)
         (folder / "options.json").write_text(json.dumps(dict(options)), encoding="utf-8")
@@ -49,18 +83,19 @@ def rehearse_build(
         try:
             child = subprocess.run(command, capture_output=True, env=_environment(), timeout=limit_s, check=False)
         except subprocess.TimeoutExpired:
-            return Rehearsal(builder=flavour.title, built=False, reason=f"not built within {limit_s:g} s")
-        outcome_path = folder / "outcome.json"
+            return Built(builder=flavour.title, reason=f"not built within {limit_s:g} s")
+        outcome_path, plan_path = folder / "outcome.json", folder / "engine.plan"
         if child.returncode != 0 or not outcome_path.exists():
-            return Rehearsal(builder=flavour.title, built=False, reason=_death(child))
+            return Built(builder=flavour.title, reason=_death(child))
         outcome = json.loads(outcome_path.read_text(encoding="utf-8"))
-    return Rehearsal(
-        builder=f"{flavour.title} {outcome['builder']}",
-        built=outcome["built"],
-        engine_size_bytes=outcome.get("engine_size_bytes"),
-        build_s=outcome.get("build_s"),
-        reason=outcome["reason"],
-    )
+        return Built(
+            builder=f"{flavour.title} {outcome['builder']}",
+            plan=plan_path.read_bytes() if plan_path.exists() else None,
+            build_s=outcome["build_s"],
+            reason=outcome["reason"],
+            refused=tuple(RefusedNode(**item) for item in outcome["refused"]),
+            warnings=tuple(outcome["warnings"]),
+        )
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,77 @@
+"""Messages about an exported node say where in the model it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from edgekit.backends.base import Origin, PortableGraph
+from edgekit.export import export_portable
+from edgekit.frontend import load_program
+from edgekit.origins import read_origins
+from edgekit.passes import run_passes
+from edgekit.passes.fold import FoldBatchNorm
+from edgekit.targets import Portable
+from tests.networks import CONTEXT
+
+FILE = Path(__file__).name
+
+
+class Determinant(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.det(x)
+
+
+class Scored(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        self.score = Determinant()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.score(self.stem(x)) * 2
+
+
+def exported(module: torch.nn.Module) -> PortableGraph:
+    program = load_program(module.eval(), task=None, example_inputs=(torch.randn(2, 1, 8, 8),))
+    program = run_passes(program, [FoldBatchNorm()], CONTEXT)
+    return export_portable(program, portable=Portable(), precision="fp32", dynamic_batch=False)
+
+
+def test_a_node_knows_its_module_and_its_line() -> None:
+    graph = exported(Scored())
+    model = onnx.load_from_string(graph.data)
+    (node,) = [item for item in model.graph.node if item.op_type == "Det"]
+    code = "return torch.linalg.det(x)"
+    number = next(i for i, line in enumerate(Path(__file__).read_text().splitlines(), 1) if code in line)
+    assert graph.origins[node.name] == Origin(module="score", source=f"{FILE}, line {number}: {code}")
+    assert graph.described(node.name, "Det") == f"Det '{node.name}' of module 'score' ({FILE}, line {number}: {code})"
+
+
+def test_a_folded_layer_keeps_its_origin_under_its_new_name() -> None:
+    origin = exported(Scored()).origins["stem.0"]
+    assert origin.module == "stem.0"
+    # The line that calls a layer of torch's is the model's own, not torch's.
+    assert origin.source.startswith(f"{FILE}, line ")
+
+
+def test_the_file_itself_tells_nothing_of_this_machine() -> None:
+    graph = exported(Scored())
+    assert str(Path(__file__).parent).encode() not in graph.data
+    assert FILE.encode() not in graph.data
+
+
+def test_a_node_of_unknown_origin_is_described_without() -> None:
+    graph = PortableGraph(data=b"", precision="fp32", inputs=(), outputs=())
+    assert graph.described("node_1", "Det") == "Det 'node_1'"
+
+
+@pytest.mark.parametrize("scopes", ["", "no list", "[]", "['only itself']"])
+def test_metadata_of_another_form_tell_nothing(scopes: str) -> None:
+    node = onnx.helper.make_node("Det", ["x"], ["y"], name="n")
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+    graph = onnx.helper.make_graph([node], "g", [], [])
+    assert read_origins(onnx.helper.make_model(graph)) == {}
