@@ -52,6 +52,11 @@ BENCHMARKS = {
         help="4 networks: time and memory of calibration against NNCF's (nncf, timm)",
         alone=False,
     ),
+    "tensorrt_engines": Benchmark(
+        module="tensorrt_engines",
+        help="26 networks: what TensorRT-RTX's builder makes of them, without a GPU (rtx, timm)",
+        alone=False,
+    ),
     "readme": Benchmark(
         module="readme", help="writes the tables of benchmarks/README.md anew from results/", alone=False
     ),

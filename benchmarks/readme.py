@@ -17,13 +17,33 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy, calibration_time, digits, import_time, networks, nncf_latency, pixels, runtime_overhead
+from benchmarks import (
+    accuracy,
+    calibration_time,
+    digits,
+    import_time,
+    networks,
+    nncf_latency,
+    pixels,
+    runtime_overhead,
+    tensorrt_engines,
+)
 from benchmarks.record import RESULTS, SCHEMA
 
 README = Path(__file__).resolve().parent / "README.md"
 RENDER: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     module.NAME: module.to_markdown
-    for module in (accuracy, networks, nncf_latency, calibration_time, digits, pixels, runtime_overhead, import_time)
+    for module in (
+        accuracy,
+        networks,
+        nncf_latency,
+        calibration_time,
+        tensorrt_engines,
+        digits,
+        pixels,
+        runtime_overhead,
+        import_time,
+    )
 }
 _PLACE = re.compile(r"<!-- (?P<name>\w+) -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
 
