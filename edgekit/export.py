@@ -41,15 +41,9 @@ def _onnx_dequantize(q: Any, scale: Any, zero_point: Any, axis: int) -> Any:
     return opset20.DequantizeLinear(q, scale, zero_point, axis=axis)
 
 
-def _onnx_hardsigmoid(x: Any) -> Any:
-    # The form in which OpenVINO fuses it into the convolution before it; as HardSigmoid it stays on its own.
-    return opset20.Div(opset20.Clip(opset20.Add(x, 3.0), 0.0, 6.0), 6.0)
-
-
 _TRANSLATIONS = {
     QDQ: _onnx_qdq,
     DEQUANTIZE: _onnx_dequantize,
-    _A.hardsigmoid.default: _onnx_hardsigmoid,
 }
 
 
@@ -82,6 +76,7 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
     graph = _frozen(program.graph)
     _give_attention_heads(graph, example)
     _spell_out_group_norms(graph, example)
+    _spell_out_hard_sigmoids(graph)
     dims = tuple({0: torch.export.Dim("batch", min=1, max=65536)} for _ in example) if dynamic_batch else None
     try:
         with torch.no_grad(), _quiet():
@@ -268,6 +263,20 @@ def _spell_out_group_norms(graph: fx.GraphModule, example: tuple[torch.Tensor, .
                 parameter = argument(node, index, name)
                 if parameter is not None:
                     value = call(operator, (value, call(_A.reshape.default, (parameter, per_channel))))
+        node.replace_all_uses_with(value)
+        graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _spell_out_hard_sigmoids(graph: fx.GraphModule) -> None:
+    """Writes a hard sigmoid in the form that OpenVINO fuses into the convolution before it, in the type that it is."""
+    for node in [node for node in graph.graph.nodes if is_call(node, {_A.hardsigmoid.default})]:
+        with graph.graph.inserting_before(node):
+            call = graph.graph.call_function
+            shifted = call(_A.add.Tensor, (node.args[0], 3.0))
+            value = call(_A.div.Tensor, (call(_A.clamp.default, (shifted, 0.0, 6.0)), 6.0))
+            for item in (shifted, *value.all_input_nodes, value):
+                item.meta = dict(node.meta)
         node.replace_all_uses_with(value)
         graph.graph.erase_node(node)
     graph.recompile()

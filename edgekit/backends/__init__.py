@@ -20,14 +20,14 @@ def _openvino() -> Backend:
 
 def _tensorrt() -> Backend:
     from edgekit.backends.tensorrt.backend import TensorRtBackend
-    from edgekit.backends.tensorrt.flavour import TENSORRT
+    from edgekit.runtime.tensorrt import TENSORRT
 
     return TensorRtBackend(flavour=TENSORRT)
 
 
 def _tensorrt_rtx() -> Backend:
     from edgekit.backends.tensorrt.backend import TensorRtBackend
-    from edgekit.backends.tensorrt.flavour import TENSORRT_RTX
+    from edgekit.runtime.tensorrt import TENSORRT_RTX
 
     return TensorRtBackend(flavour=TENSORRT_RTX)
 

@@ -22,7 +22,7 @@ def main(arguments: str) -> None:
     """Loads a bundle, runs one golden input, and prints what that took.
 
     Args:
-        arguments: JSON with ``path``, ``target``, ``threads``, ``streams``.
+        arguments: JSON with ``path``, ``target``, ``threads``, ``streams``, ``trust_plan``.
     """
     options = json.loads(arguments)
     rss_before = peak_rss_bytes()
@@ -32,6 +32,7 @@ def main(arguments: str) -> None:
         target=options["target"],
         threads=options["threads"],
         streams=options["streams"],
+        trust_plan=options["trust_plan"],
         self_test=False,
     ) as model:
         loaded = perf_counter_ns()

@@ -40,19 +40,26 @@ class ProcessProbe:
 
 
 def probe_process(
-    path: Path, *, target: str | None, threads: int | None, streams: int | None, processes: int = 3
+    path: Path,
+    *,
+    target: str | None,
+    threads: int | None,
+    streams: int | None,
+    trust_plan: bool = False,
+    processes: int = 3,
 ) -> ProcessProbe:
     """Starts fresh processes and collects what they measured.
 
     Args:
         path: The bundle.
-        target, threads, streams: As for :func:`edgekit.runtime.load`.
+        target, threads, streams, trust_plan: As for :func:`edgekit.runtime.load`.
         processes: How many, one after the other.
 
     Raises:
         StageError: A process failed or took longer than ten minutes.
     """
-    options = json.dumps({"path": str(path), "target": target, "threads": threads, "streams": streams})
+    asked = {"target": target, "threads": threads, "streams": streams, "trust_plan": trust_plan}
+    options = json.dumps({"path": str(path), **asked})
     facts = [_run(options) for _ in range(processes)]
     return ProcessProbe(
         processes=processes,

@@ -41,6 +41,7 @@ class BenchOptions:
     Attributes:
         target: Which entry of the bundle; None takes the best for this machine.
         threads, streams: Engine threads and streams; None leaves them to the engine's options.
+        trust_plan: Open engines that are code; see :func:`edgekit.runtime.load`.
         duration_s: Least duration of each scenario, seconds.
         images: Folder of images to feed; None feeds the bundle's golden inputs.
         processes: Fresh processes for load time, first inference and memory; 0 skips them.
@@ -51,6 +52,7 @@ class BenchOptions:
     target: str | None = None
     threads: int | None = None
     streams: int | None = None
+    trust_plan: bool = False
     duration_s: float = 5.0
     images: Path | None = None
     processes: int = 3
@@ -110,7 +112,12 @@ def bench(
     process = None
     if options.processes > 0:
         process = probe_process(
-            path, target=options.target, threads=options.threads, streams=options.streams, processes=options.processes
+            path,
+            target=options.target,
+            threads=options.threads,
+            streams=options.streams,
+            trust_plan=options.trust_plan,
+            processes=options.processes,
         )
     machine = describe_machine()
     conditions = Conditions(
@@ -200,7 +207,13 @@ def _plan(typical_s: Sequence[float], duration_s: float) -> _Plan:
 
 
 def _open(path: Path, options: BenchOptions) -> Model:
-    return load(path, target=options.target, threads=options.threads, streams=options.streams)
+    return load(
+        path,
+        target=options.target,
+        threads=options.threads,
+        streams=options.streams,
+        trust_plan=options.trust_plan,
+    )
 
 
 def _inputs(model: Model, options: BenchOptions) -> tuple[tuple[Mapping[str, Array], ...], Frames | None]:

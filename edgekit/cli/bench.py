@@ -8,7 +8,15 @@ import click
 
 from edgekit.bench import BenchOptions, bench, format_report
 from edgekit.cli.answer import Answer, document_text
-from edgekit.cli.options import EXISTING_PATH, NEW_PATH, bundle_argument, json_option, target_option, threads_option
+from edgekit.cli.options import (
+    EXISTING_PATH,
+    NEW_PATH,
+    bundle_argument,
+    json_option,
+    target_option,
+    threads_option,
+    trust_option,
+)
 from edgekit.files import atomic_write
 from edgekit.progress import progress_for
 
@@ -34,6 +42,7 @@ __all__ = ["command"]
 @target_option
 @threads_option
 @click.option("--streams", type=click.IntRange(min=1), metavar="N", help="Inferences that the engine runs at once.")
+@trust_option
 @click.option("-o", "--output", type=NEW_PATH, metavar="FILE", help="Write the JSON document into this file too.")
 @json_option
 def command(
@@ -44,6 +53,7 @@ def command(
     target: str | None,
     threads: int | None,
     streams: int | None,
+    trust_plan: bool,
     output: Path | None,
 ) -> Answer:
     """Measures a bundle: latency by stage, throughput, load time, memory.
@@ -51,7 +61,9 @@ def command(
     With --baseline the two engines run in turns, in mirrored order, and the ratio of their times is given with its 95 %
     interval. Close what else is running: the report says when the machine was not quiet.
     """
-    options = BenchOptions(target=target, threads=threads, streams=streams, duration_s=duration, images=data)
+    options = BenchOptions(
+        target=target, threads=threads, streams=streams, trust_plan=trust_plan, duration_s=duration, images=data
+    )
     report = bench(bundle, options, baseline=baseline, progress=progress_for(quiet=False))
     answer = Answer(schema=report.schema, document=report.to_dict(), text=format_report(report))
     if output is not None:

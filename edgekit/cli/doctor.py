@@ -101,8 +101,6 @@ def _problem(target: Target, probe: Probe) -> str | None:
         return f"no {device} found (devices: {found})"
     if target.build == "device":
         return "bundles for it carry the graph and its options; the engine is built on the device"
-    if target.build == "ahead":
-        return "bundles for it carry engines that this version of edgekit does not run"
     return None
 
 

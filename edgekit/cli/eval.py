@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.answer import Answer
-from edgekit.cli.options import bundle_argument, data_option, json_option, target_option, threads_option
+from edgekit.cli.options import bundle_argument, data_option, json_option, target_option, threads_option, trust_option
 from edgekit.errors import DataError, UserError
 from edgekit.evaluate import evaluate
 from edgekit.progress import progress_for
@@ -26,13 +26,14 @@ _SHOWN_CLASSES = 20
 @data_option
 @target_option
 @threads_option
+@trust_option
 @json_option
-def command(bundle: Path, data: Path, target: str | None, threads: int | None) -> Answer:
+def command(bundle: Path, data: Path, target: str | None, threads: int | None, trust_plan: bool) -> Answer:
     """Measures a bundle's accuracy on labelled images, as a whole and for each class.
 
     The number is that of the engine that ships, run here, with the resizing that the device does.
     """
-    with load(bundle, target=target, threads=threads) as model:
+    with load(bundle, target=target, threads=threads, trust_plan=trust_plan) as model:
         if model.spec is None:
             raise UserError(
                 f"{bundle}: holds a raw model without a task, so there is no metric", hint="compile with --task"

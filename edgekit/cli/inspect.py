@@ -12,7 +12,7 @@ import click
 from edgekit.bundle import Bundle, Entry, read_bundle
 from edgekit.cli.answer import Answer
 from edgekit.cli.history import candidates_text, history_text
-from edgekit.cli.options import bundle_argument, json_option, target_name
+from edgekit.cli.options import bundle_argument, json_option, target_name, trust_option
 from edgekit.config import nearest, to_dict
 from edgekit.errors import UserError
 from edgekit.runtime import load
@@ -28,8 +28,9 @@ __all__ = ["command"]
 @click.option(
     "--target", metavar="NAME", help="Only this target.  [default: all; with --layers the best for this machine]"
 )
+@trust_option
 @json_option
-def command(bundle: Path, layers: bool, target: str | None) -> Answer:
+def command(bundle: Path, layers: bool, target: str | None, trust_plan: bool) -> Answer:
     """Shows what is inside a bundle: entries, sizes, candidates and what was measured of them, history.
 
     The whole file is verified first. Without --layers no engine library is needed.
@@ -38,7 +39,7 @@ def command(bundle: Path, layers: bool, target: str | None) -> Answer:
     target = target_name(target)
     entries = _entries(opened, target)
     report = opened.report()
-    ran = _layers(bundle, target) if layers else None
+    ran = _layers(bundle, target, trust_plan=trust_plan) if layers else None
     document = {
         "bundle": bundle,
         "size_bytes": opened.size_bytes,
@@ -60,8 +61,8 @@ def _entries(bundle: Bundle, target: str | None) -> tuple[Entry, ...]:
     return entries
 
 
-def _layers(path: Path, target: str | None) -> dict[str, Any]:
-    with load(path, target=target) as model:
+def _layers(path: Path, target: str | None, *, trust_plan: bool) -> dict[str, Any]:
+    with load(path, target=target, trust_plan=trust_plan) as model:
         layers: Sequence[LayerRecord] = model.session.layers()
         engine = {"target": model.entry.target, "precision": model.entry.precision, **model.session.describe()}
     counts = Counter(layer.precision for layer in layers if layer.compute)

@@ -17,6 +17,7 @@ __all__ = [
     "target_name",
     "target_option",
     "threads_option",
+    "trust_option",
 ]
 
 # Existence is checked by whoever opens the path: its message says what was expected there, in notebooks too.
@@ -46,6 +47,13 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     metavar="N",
     help="CPU threads of the engine.  [default: as the engine decides]",
+)
+
+
+trust_option = click.option(
+    "--trust-plan",
+    is_flag=True,
+    help="Open an engine that is a TensorRT plan: it can run code, so say this only of bundles from whom you trust.",
 )
 
 

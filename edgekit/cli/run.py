@@ -12,7 +12,15 @@ import cv2
 import numpy as np
 
 from edgekit.cli.answer import Answer
-from edgekit.cli.options import EXISTING_PATH, NEW_PATH, bundle_argument, json_option, target_option, threads_option
+from edgekit.cli.options import (
+    EXISTING_PATH,
+    NEW_PATH,
+    bundle_argument,
+    json_option,
+    target_option,
+    threads_option,
+    trust_option,
+)
 from edgekit.data import Dataset, Frames, Sample, iterate, read_folder
 from edgekit.errors import DataError, UserError
 from edgekit.files import atomic_write
@@ -33,16 +41,22 @@ __all__ = ["command"]
 @click.option("--save", type=NEW_PATH, metavar="DIR", help="Write a picture of each result into this folder.")
 @target_option
 @threads_option
+@trust_option
 @json_option
 def command(
-    bundle: Path, sources: tuple[Path, ...], save: Path | None, target: str | None, threads: int | None
+    bundle: Path,
+    sources: tuple[Path, ...],
+    save: Path | None,
+    target: str | None,
+    threads: int | None,
+    trust_plan: bool,
 ) -> Answer:
     """Runs a bundle on images, or on all images of a folder, and prints one typed result for each.
 
     An image that cannot be read is left out, with the reason; too many of them are an error.
     """
     dataset = Dataset(samples=tuple(_samples(sources)), classes=None)
-    with load(bundle, target=target, threads=threads) as model:
+    with load(bundle, target=target, threads=threads, trust_plan=trust_plan) as model:
         if model.spec is None:
             raise UserError(
                 f"{bundle}: holds a raw model without a task, so its outputs are plain tensors",

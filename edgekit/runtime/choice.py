@@ -84,15 +84,23 @@ def _judge(entry: Entry) -> Choice | _Refusal:
     missing = missing_backend(entry.engine.kind)
     if missing is not None:
         return _Refusal(entry=entry, reason=missing.message, missing=missing)
-    absent = missing_device(entry.engine.kind, entry.requires.device)
+    try:
+        absent = missing_device(entry.engine.kind, entry.requires.device)
+    except BackendMissing as error:
+        return _Refusal(entry=entry, reason=error.message, missing=error)
     if absent is not None:
         return _Refusal(entry=entry, reason=absent)
     return Choice(entry=entry, warning=problem)
 
 
 def _nothing_fits(bundle: Bundle, refusals: Sequence[_Refusal]) -> BackendMissing | MachineMismatch:
-    lines = [f"{item.entry.target} ({item.entry.precision}): {item.reason}" for item in refusals]
-    message = f"{bundle.path}: nothing in it runs on this machine\n  " + "\n  ".join(lines)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for item in refusals:
+        reasons.setdefault((item.entry.target, item.reason), []).append(item.entry.precision)
+    lines = [f"{target} ({', '.join(precisions)}): {reason}" for (target, reason), precisions in reasons.items()]
+    message = f"{bundle.path}: nothing in it runs on this machine" + (
+        f": {lines[0]}" if len(lines) == 1 else "\n  " + "\n  ".join(lines)
+    )
     for item in refusals:
         if item.missing is not None:
             return BackendMissing(message, hint=item.missing.hint)

@@ -38,6 +38,7 @@ def load(
     streams: int | None = None,
     self_test: bool = True,
     cache_dir: str | Path | None = None,
+    trust_plan: bool = False,
 ) -> Model:
     """Opens a bundle on this machine.
 
@@ -51,6 +52,8 @@ def load(
         streams: Inferences that run side by side; None leaves it to the engine's options.
         self_test: Run the golden inputs and compare. Takes a few inferences.
         cache_dir: Folder for compiled engines, so that loading again is faster.
+        trust_plan: Open an engine that is a TensorRT plan, which can run code, because you trust where the bundle
+            comes from.
 
     Returns:
         The model; close it, or use it as a context manager.
@@ -72,6 +75,7 @@ def load(
         threads=threads,
         streams=streams,
         cache_dir=None if cache_dir is None else Path(cache_dir),
+        trusted=trust_plan,
     )
     try:
         if self_test:
@@ -196,7 +200,15 @@ class Model:
         return self.spec
 
 
-def _open(bundle: Bundle, entry: Entry, *, threads: int | None, streams: int | None, cache_dir: Path | None) -> Session:
+def _open(
+    bundle: Bundle,
+    entry: Entry,
+    *,
+    threads: int | None,
+    streams: int | None,
+    cache_dir: Path | None,
+    trusted: bool,
+) -> Session:
     if entry.engine is None:
         raise UserError(f"{bundle.path}: {entry.target}: its engine is built on the device")
     return open_session(
@@ -208,6 +220,7 @@ def _open(bundle: Bundle, entry: Entry, *, threads: int | None, streams: int | N
         threads=threads,
         streams=streams,
         cache_dir=cache_dir,
+        trusted=trusted,
     )
 
 

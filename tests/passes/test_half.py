@@ -15,6 +15,7 @@ from torch import fx
 from edgekit.backends.tensorrt.support import graph_verdicts
 from edgekit.errors import UserError
 from edgekit.export import export_portable
+from edgekit.frontend import load_program
 from edgekit.passes import run_passes
 from edgekit.passes.aten import COMPUTE, is_call, read_tensor
 from edgekit.passes.half import ToHalf
@@ -149,3 +150,27 @@ def test_the_exported_graph_says_so_and_keeps_tensorrts_rules(name: str, made: C
     expected = item.run(images)[0].numpy()
     actual = np.asarray(session.run(None, {"image": images.numpy()})[0])
     assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < 2e-2
+
+
+class HardActivations(torch.nn.Module):
+    """A gate of a hard sigmoid and a hard swish, as MobileNetV3 has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 8, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.hardswish(self.conv(image))
+        return (x * torch.nn.functional.hardsigmoid(self.gate(x.mean((2, 3), keepdim=True)))).mean((2, 3))
+
+
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+def test_hard_sigmoids_are_written_in_half(dynamic_batch: bool) -> None:
+    module = HardActivations().eval()
+    item = halved(load_program(module, task=None, example_inputs=(torch.randn(2, 3, 16, 16),)))
+    graph = export_portable(item, portable=Portable(half="graph"), precision="fp16", dynamic_batch=dynamic_batch)
+    assert [verdict for verdict in graph_verdicts(graph, Portable(), (10, 3)) if not verdict.supported] == []
+    x = torch.randn(1, 3, 16, 16)
+    session = onnxruntime.InferenceSession(graph.data)
+    actual = session.run(None, {graph.inputs[0].name: x.numpy()})[0]
+    np.testing.assert_allclose(actual, module(x).detach().numpy(), atol=5e-3)

@@ -12,11 +12,11 @@ from typing import Any
 from edgekit.backends.base import Engine, PortableGraph, Probe, Rehearsal, Verdict
 from edgekit.backends.tensorrt.building import Built, build_plan, is_installed
 from edgekit.backends.tensorrt.devices import gpu_names
-from edgekit.backends.tensorrt.flavour import TENSORRT_RTX, Flavour
 from edgekit.backends.tensorrt.options import build_options, engine_table
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
+from edgekit.runtime.tensorrt import TENSORRT_RTX, Flavour
 from edgekit.targets import Target
 
 __all__ = ["TensorRtBackend"]
@@ -86,7 +86,7 @@ class TensorRtBackend:
         )
 
     def open(self, engine: Engine, *, threads: int | None = None, streams: int | None = None) -> Session:
-        """Opens a built engine on this machine."""
+        """Opens a built engine on this machine; it was made by this process, so it is trusted."""
         return open_session(
             engine.kind,
             engine.files,
@@ -95,6 +95,7 @@ class TensorRtBackend:
             engine.outputs,
             threads=threads,
             streams=streams,
+            trusted=True,
         )
 
     def rehearse(self, graph: PortableGraph, target: Target) -> Rehearsal | None:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.runtime.tensorrt import Messages
+
 __all__ = ["main", "parse_and_build"]
 
 
@@ -31,7 +33,7 @@ def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> tu
         ``reason`` (why there is no engine), ``refused`` (the nodes at which the parser stopped), ``warnings``.
     """
     started = time.perf_counter()
-    messages = _MessageList(library)
+    messages = Messages(library)
     outcome: dict[str, Any] = {"builder": str(library.__version__), "build_s": None, "reason": "", "refused": []}
     outcome["warnings"] = messages.warnings
     builder = library.Builder(messages.logger)
@@ -50,9 +52,7 @@ def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> tu
     _configure(library, builder, network, config, options)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        outcome["reason"] = (
-            "; ".join(messages.errors) if messages.errors else "the builder gave no engine and no reason"
-        )
+        outcome["reason"] = messages.reason()
     else:
         outcome["build_s"] = round(time.perf_counter() - started, 3)
     return outcome, plan
@@ -78,28 +78,6 @@ def _configure(library: Any, builder: Any, network: Any, config: Any, options: M
         sizes = [tuple(batch if size == -1 else size for size in item.shape) for batch in options["batch"]]
         profile.set_shape(item.name, *sizes)
     config.add_optimization_profile(profile)
-
-
-class _MessageList:
-    """Collects what the library logs, so that nothing reaches the terminal."""
-
-    def __init__(self, library: Any) -> None:
-        errors: list[str] = []
-        warnings: list[str] = []
-
-        class Collector(library.ILogger):  # type: ignore[misc]
-            def __init__(self) -> None:
-                library.ILogger.__init__(self)
-
-            def log(self, severity: Any, message: str) -> None:
-                if severity in (library.ILogger.INTERNAL_ERROR, library.ILogger.ERROR):
-                    errors.append(message)
-                elif severity == library.ILogger.WARNING:
-                    warnings.append(message)
-
-        self.errors = errors
-        self.warnings = warnings
-        self.logger = Collector()
 
 
 def main(folder: Path, package: str) -> None:

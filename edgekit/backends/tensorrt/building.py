@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import edgekit
-from edgekit.backends.tensorrt.flavour import Flavour
+from edgekit.runtime.tensorrt import Flavour
 
 __all__ = ["Built", "RefusedNode", "build_plan", "is_installed"]
 

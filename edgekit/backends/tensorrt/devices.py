@@ -10,7 +10,7 @@ _NAME_BYTES = 256
 
 
 def gpu_names() -> tuple[str, ...]:
-    """Returns the names of the GPUs that the driver lists; none where there is no driver.
+    """Returns the GPUs that the driver lists, as ``GPU.0 (its name)``; none where there is no driver.
 
     Source: CUDA Driver API, ``cuInit``, ``cuDeviceGetCount``, ``cuDeviceGet``, ``cuDeviceGetName``.
     """
@@ -26,5 +26,5 @@ def gpu_names() -> tuple[str, ...]:
         device, text = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
         if driver.cuDeviceGet(ctypes.byref(device), index) == 0:
             driver.cuDeviceGetName(text, _NAME_BYTES, device)
-            names.append(text.value.decode(errors="replace"))
+            names.append(f"GPU.{index} ({text.value.decode(errors='replace')})")
     return tuple(names)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from edgekit.errors import BackendMissing, UserError
 from edgekit.runtime.session import Session
+from edgekit.runtime.tensorrt import FLAVOURS
 from edgekit.tensorspec import TensorSpec
 
 __all__ = ["missing_backend", "missing_device", "open_session"]
@@ -27,6 +28,8 @@ class _Kind:
         package: The library that the module imports.
         title: What people call the library.
         hint: How to install it.
+        arguments: What the module's functions are told besides: one module may open several kinds.
+        is_code: Whether opening an engine can run code that it brings.
     """
 
     name: str
@@ -34,6 +37,8 @@ class _Kind:
     package: str
     title: str
     hint: str
+    arguments: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    is_code: bool = False
 
 
 _KINDS: tuple[_Kind, ...] = (
@@ -43,6 +48,18 @@ _KINDS: tuple[_Kind, ...] = (
         package="openvino",
         title="OpenVINO",
         hint="install it: pip install 'edgekit[openvino]'",
+    ),
+    *(
+        _Kind(
+            name=kind,
+            module="edgekit.runtime.sessions.tensorrt",
+            package=flavour.package,
+            title=flavour.title,
+            hint=flavour.install_hint,
+            arguments=MappingProxyType({"kind": kind}),
+            is_code=True,
+        )
+        for kind, flavour in FLAVOURS.items()
     ),
 )
 
@@ -57,12 +74,13 @@ def open_session(
     threads: int | None = None,
     streams: int | None = None,
     cache_dir: Path | None = None,
+    trusted: bool = False,
 ) -> Session:
     """Opens an engine.
 
     Args:
-        kind: ``openvino-ir``.
-        files: Role (``xml``, ``bin``) to content; nothing is read from disk.
+        kind: ``openvino-ir``, ``tensorrt-plan`` or ``tensorrt-rtx-plan``.
+        files: Role (``xml``, ``bin``, ``plan``) to content; nothing is read from disk.
         options: Options of the engine, in the backend's words.
         inputs: The interface that the engine must have.
         outputs: The same for its outputs.
@@ -70,17 +88,33 @@ def open_session(
         streams: Inferences that run side by side; None leaves it to the engine's options.
         cache_dir: Folder for compiled engines, so that the next opening is faster; None caches only where the options
             ask for it, in the user's cache folder.
+        trusted: The user says that the engine comes from someone they trust, or this process made it. A TensorRT plan
+            is opened only then: deserializing it can run code.
 
     Raises:
         BackendMissing: The library, or the device that the options name, is not on this machine.
-        UserError: Less than one thread or stream, or an unusable cache folder.
+        UserError: Less than one thread or stream, an unusable cache folder, or an engine that is code and not trusted.
         StageError: The library refuses the engine.
     """
     for name, value in (("threads", threads), ("streams", streams)):
         if value is not None and value < 1:
             raise UserError(f"{name}: expected at least 1, got {value}")
-    session: Session = _module(_kind(kind)).open_engine(
-        files, options, inputs, outputs, threads=threads, streams=streams, cache_dir=cache_dir
+    entry = _kind(kind)
+    module = _module(entry)
+    if entry.is_code and not trusted:
+        raise UserError(
+            f"this engine is a {entry.title} plan, and opening a plan can run code that is in it",
+            hint="if you trust where the bundle comes from, say so: --trust-plan, or load(..., trust_plan=True)",
+        )
+    session: Session = module.open_engine(
+        files=files,
+        options=options,
+        inputs=inputs,
+        outputs=outputs,
+        threads=threads,
+        streams=streams,
+        cache_dir=cache_dir,
+        **entry.arguments,
     )
     return session
 
@@ -104,15 +138,15 @@ def missing_device(kind: str, device: str) -> str | None:
         device: ``CPU``, ``GPU`` or ``NPU``; empty asks for none.
 
     Raises:
-        BackendMissing: The library is not installed, or broken.
+        BackendMissing: The library is not installed, or broken; or the way to its devices is missing.
     """
     if not device:
         return None
     entry = _kind(kind)
-    devices: tuple[str, ...] = _module(entry).devices()
+    devices: tuple[str, ...] = _module(entry).devices(**entry.arguments)
     if any(name == device or name.startswith(f"{device}.") for name in devices):
         return None
-    return f"{entry.title} finds no {device} here, only {', '.join(devices)}"
+    return f"{entry.title} finds no {device} here, only {', '.join(devices) if devices else 'nothing'}"
 
 
 def _kind(name: str) -> _Kind:

@@ -1,0 +1,109 @@
+"""What a session needs of CUDA: one device, its memory, its streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "PinnedMemory", "Stream"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFacts:
+    """A GPU, as its driver describes it.
+
+    Attributes:
+        name: Such as ``Orin`` or ``NVIDIA GeForce RTX 4070``.
+        compute_capability: Generation, such as ``8.7``.
+        memory_bytes: Of the device; on a Jetson the system's, which it shares.
+        driver: CUDA version that the driver supports, such as ``12.6``.
+        integrated: Whether it shares the system's memory.
+    """
+
+    name: str
+    compute_capability: str
+    memory_bytes: int
+    driver: str
+    integrated: bool
+
+
+class Stream(Protocol):
+    """Work in order; other streams run beside it.
+
+    Attributes:
+        handle: For libraries.
+    """
+
+    handle: int
+
+    def synchronize(self) -> None:
+        """Waits until all work is done."""
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+class DeviceMemory(Protocol):
+    """Memory of the device.
+
+    Attributes:
+        pointer: Its address there.
+    """
+
+    pointer: int
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+class PinnedMemory(Protocol):
+    """Memory of the host that the device copies from and to by itself: it cannot be paged out.
+
+    Attributes:
+        array: The memory; must not be used after :meth:`close`.
+    """
+
+    array: npt.NDArray[Any]
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+class CudaDevice(Protocol):
+    """An opened device; its methods need :meth:`current` around them, in the thread that calls."""
+
+    facts: DeviceFacts
+
+    def current(self) -> AbstractContextManager[None]:
+        """Makes the device's primary context the thread's own, for as long as the block lasts."""
+
+    def stream(self) -> Stream:
+        """Makes a stream that does not wait for the default one."""
+
+    def allocate(self, size_bytes: int) -> DeviceMemory:
+        """Allocates memory on the device.
+
+        Raises:
+            StageError: There is not enough.
+        """
+
+    def pinned(self, shape: Sequence[int], dtype: np.dtype[Any]) -> PinnedMemory:
+        """Allocates page-locked memory on the host.
+
+        Raises:
+            StageError: There is not enough.
+        """
+
+    def copy_in(self, target: DeviceMemory, source: npt.NDArray[Any], stream: Stream) -> None:
+        """Starts copying a contiguous array to the device."""
+
+    def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
+        """Starts copying from the device into a contiguous array."""
+
+    def close(self) -> None:
+        """Gives the primary context back; a second call does nothing."""

@@ -1,0 +1,405 @@
+"""A GPU made of host memory, for the logic around the driver and TensorRT; it proves nothing about a real one.
+
+Copies and inferences wait in their stream until it is synchronized, memory is counted, and every call needs a current
+context, so that what goes wrong on a device because of these goes wrong here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import importlib.machinery
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+MEMORY_BYTES = 1 << 28
+
+
+class CudaError(Exception):
+    """What fake pycuda raises."""
+
+
+class OutOfMemory(CudaError):
+    """The same for memory."""
+
+
+class Gpu:
+    """The device.
+
+    Attributes:
+        live: Addresses of allocations, with their memory.
+        streams: Handle to what waits in it.
+    """
+
+    def __init__(self, *, count: int = 1, integrated: bool = False) -> None:
+        self.count, self.integrated = count, integrated
+        self.live: dict[int, Any] = {}
+        self.streams: dict[int, list[Callable[[], None]]] = {}
+        self.retained = 0
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._next_stream = 100
+
+    @property
+    def contexts(self) -> list[str]:
+        if not hasattr(self._local, "stack"):
+            self._local.stack = []
+        found: list[str] = self._local.stack
+        return found
+
+    def allocate(self, size: int) -> int | None:
+        if size > MEMORY_BYTES:
+            return None
+        memory = ctypes.create_string_buffer(b"\xee" * size, size)
+        address = ctypes.addressof(memory)
+        with self._lock:
+            self.live[address] = memory
+        return address
+
+    def free(self, address: int) -> None:
+        with self._lock:
+            del self.live[int(address)]
+
+    def new_stream(self) -> int:
+        with self._lock:
+            self._next_stream += 1
+            self.streams[self._next_stream] = []
+            return self._next_stream
+
+    def enqueue(self, stream: int, work: Callable[[], None]) -> None:
+        self.streams[int(stream)].append(work)
+
+    def synchronize(self, stream: int) -> None:
+        waiting = self.streams[int(stream)]
+        while waiting:
+            waiting.pop(0)()
+
+
+def at(address: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The memory at an address, as an array."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype=dtype).reshape(shape)
+
+
+def bindings(gpu: Gpu) -> dict[str, ModuleType]:
+    """Modules like those of cuda-bindings."""
+
+    class CUresult(enum.IntEnum):
+        CUDA_SUCCESS = 0
+        CUDA_ERROR_OUT_OF_MEMORY = 2
+        CUDA_ERROR_NO_DEVICE = 100
+        CUDA_ERROR_INVALID_CONTEXT = 201
+
+    ok = CUresult.CUDA_SUCCESS
+
+    def needs_context(call: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        def checked(*arguments: Any) -> tuple[Any, ...]:
+            return call(*arguments) if gpu.contexts else (CUresult.CUDA_ERROR_INVALID_CONTEXT, None)
+
+        return checked
+
+    def allocated(size: int, *_: Any) -> tuple[Any, ...]:
+        address = gpu.allocate(size)
+        return (CUresult.CUDA_ERROR_OUT_OF_MEMORY, None) if address is None else (ok, address)
+
+    def did(action: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            action(*arguments)
+            return (ok,)
+
+        return call
+
+    def copy(target: int, source: int, size: int, stream: int) -> None:
+        gpu.enqueue(stream, lambda: ctypes.memmove(int(target), int(source), size) and None)
+
+    def retain(device: int) -> tuple[Any, ...]:
+        gpu.retained += 1
+        return ok, "context"
+
+    def release(device: int) -> None:
+        gpu.retained -= 1
+
+    attributes = {"MAJOR": 8, "MINOR": 9, "INTEGRATED": int(gpu.integrated)}
+    driver = _module(
+        "cuda.bindings.driver",
+        CUresult=CUresult,
+        CUdevice_attribute=SimpleNamespace(
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="MAJOR",
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="MINOR",
+            CU_DEVICE_ATTRIBUTE_INTEGRATED="INTEGRATED",
+        ),
+        CUstream_flags=SimpleNamespace(CU_STREAM_NON_BLOCKING=1),
+        cuInit=lambda flags: (ok,) if gpu.count else (CUresult.CUDA_ERROR_NO_DEVICE,),
+        cuDeviceGetCount=lambda: (ok, gpu.count),
+        cuDeviceGet=lambda index: (ok, index),
+        cuDeviceGetAttribute=lambda key, device: (ok, attributes[key]),
+        cuDeviceGetName=lambda size, device: (ok, b"Pretended GPU\0\0"),
+        cuDeviceTotalMem=lambda device: (ok, MEMORY_BYTES),
+        cuDriverGetVersion=lambda: (ok, 13010),
+        cuDevicePrimaryCtxRetain=retain,
+        cuDevicePrimaryCtxRelease=did(release),
+        cuCtxPushCurrent=did(lambda context: gpu.contexts.append(context)),
+        cuCtxPopCurrent=lambda: (ok, gpu.contexts.pop()),
+        cuStreamCreate=needs_context(lambda flags: (ok, gpu.new_stream())),
+        cuStreamSynchronize=needs_context(did(lambda stream: gpu.synchronize(stream))),
+        cuStreamDestroy=needs_context(did(lambda stream: gpu.streams.pop(stream))),
+        cuMemAlloc=needs_context(allocated),
+        cuMemFree=needs_context(did(gpu.free)),
+        cuMemHostAlloc=needs_context(allocated),
+        cuMemFreeHost=needs_context(did(gpu.free)),
+        cuMemcpyHtoDAsync=needs_context(did(copy)),
+        cuMemcpyDtoHAsync=needs_context(did(copy)),
+    )
+    package = _module("cuda.bindings", driver=driver)
+    return {"cuda": _module("cuda", bindings=package), "cuda.bindings": package, "cuda.bindings.driver": driver}
+
+
+def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
+    """Modules like those of pycuda."""
+
+    def init() -> None:
+        if not gpu.count:
+            raise CudaError("cuInit failed: no CUDA-capable device is detected")
+
+    def here() -> None:
+        if not gpu.contexts:
+            raise CudaError("invalid device context")
+
+    class Allocation:
+        def __init__(self, size: int) -> None:
+            here()
+            address = gpu.allocate(size)
+            if address is None:
+                raise OutOfMemory("cuMemAlloc failed: out of memory")
+            self.address = address
+
+        def __int__(self) -> int:
+            return self.address
+
+        def free(self) -> None:
+            gpu.free(self.address)
+
+    class HostAllocation:
+        def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+            self._address = int(Allocation(int(np.prod(shape)) * np.dtype(dtype).itemsize))
+            self.__array_interface__ = {
+                "shape": shape,
+                "typestr": np.dtype(dtype).str,
+                "data": (self._address, False),
+                "version": 3,
+            }
+
+        def free(self) -> None:
+            gpu.free(self._address)
+
+    def pagelocked_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.asarray(HostAllocation(shape, dtype))
+
+    class Context:
+        def push(self) -> None:
+            gpu.contexts.append("context")
+
+        @staticmethod
+        def pop() -> None:
+            gpu.contexts.pop()
+
+        def detach(self) -> None:
+            gpu.retained -= 1
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        @staticmethod
+        def count() -> int:
+            return gpu.count
+
+        def name(self) -> str:
+            return "Pretended GPU"
+
+        def compute_capability(self) -> tuple[int, int]:
+            return 8, 9
+
+        def total_memory(self) -> int:
+            return MEMORY_BYTES
+
+        def get_attribute(self, key: str) -> int:
+            return int(gpu.integrated)
+
+        def retain_primary_context(self) -> Context:
+            gpu.retained += 1
+            return Context()
+
+    class Stream:
+        def __init__(self, flags: int = 0) -> None:
+            here()
+            self.handle = gpu.new_stream()
+
+        def synchronize(self) -> None:
+            here()
+            gpu.synchronize(self.handle)
+
+        def __del__(self) -> None:
+            if hasattr(self, "handle"):
+                gpu.streams.pop(self.handle, None)
+
+    def copy_in(target: int, source: np.ndarray, stream: Stream) -> None:
+        here()
+        gpu.enqueue(stream.handle, lambda: ctypes.memmove(target, source.ctypes.data, source.nbytes) and None)
+
+    def copy_out(target: np.ndarray, source: int, stream: Stream) -> None:
+        here()
+        gpu.enqueue(stream.handle, lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes) and None)
+
+    driver = _module(
+        "pycuda.driver",
+        Error=CudaError,
+        MemoryError=OutOfMemory,
+        Context=Context,
+        Device=Device,
+        Stream=Stream,
+        device_attribute=SimpleNamespace(INTEGRATED="INTEGRATED"),
+        get_driver_version=lambda: 13010,
+        init=init,
+        mem_alloc=Allocation,
+        memcpy_dtoh_async=copy_out,
+        memcpy_htod_async=copy_in,
+        pagelocked_empty=pagelocked_empty,
+    )
+    return {"pycuda": _module("pycuda", driver=driver), "pycuda.driver": driver}
+
+
+Network = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+def plan(
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]], outputs: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> bytes:
+    """A plan that the pretended library takes; -1 is the dynamic batch."""
+    return json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+
+
+def tensorrt(gpu: Gpu, name: str, network: Network, *, layers: str = "{}") -> dict[str, ModuleType]:
+    """A module like ``tensorrt``, whose engines compute ``network`` on the GPU's memory."""
+
+    class ILogger:
+        INTERNAL_ERROR, ERROR, WARNING = range(3)
+
+    class TensorIOMode(enum.Enum):
+        INPUT, OUTPUT = range(2)
+
+    class Context:
+        def __init__(self, engine: Engine) -> None:
+            self._engine = engine
+            self._addresses: dict[str, int] = {}
+            self._batch = 1
+
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            self._batch = shape[0]
+            return True
+
+        def get_tensor_shape(self, name: str) -> list[int]:
+            return [self._batch if size == -1 else size for size in self._engine.get_tensor_shape(name)]
+
+        def set_tensor_address(self, name: str, address: int) -> bool:
+            self._addresses[name] = address
+            return address in gpu.live
+
+        def execute_async_v3(self, stream: int) -> bool:
+            if not gpu.contexts:
+                return False
+            shapes = {name: tuple(self.get_tensor_shape(name)) for name in self._addresses}
+
+            def work() -> None:
+                arrays = {
+                    name: at(address, self._engine.get_tensor_dtype(name), shapes[name])
+                    for name, address in self._addresses.items()
+                }
+                for name, value in network({key: arrays[key].copy() for key in self._engine.inputs}).items():
+                    arrays[name][...] = value
+
+            gpu.enqueue(stream, work)
+            return True
+
+    class Inspector:
+        def get_engine_information(self, form: str) -> str:
+            return layers
+
+    class Engine:
+        def __init__(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+            self.inputs, self._tensors = list(inputs), {**inputs, **outputs}
+
+        @property
+        def num_io_tensors(self) -> int:
+            return len(self._tensors)
+
+        def get_tensor_name(self, index: int) -> str:
+            return list(self._tensors)[index]
+
+        def get_tensor_mode(self, name: str) -> TensorIOMode:
+            return TensorIOMode.INPUT if name in self.inputs else TensorIOMode.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> str:
+            return str(self._tensors[name][0])
+
+        def get_tensor_shape(self, name: str) -> list[int]:
+            return list(self._tensors[name][1])
+
+        def create_execution_context(self) -> Context:
+            return Context(self)
+
+        def create_engine_inspector(self) -> Inspector:
+            return Inspector()
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+
+        def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
+            try:
+                return Engine(**json.loads(data))
+            except ValueError:
+                self._logger.log(ILogger.ERROR, "the header is not mine")
+                return None
+
+    module = _module(
+        name,
+        __version__="1.7.1.116",
+        ILogger=ILogger,
+        LayerInformationFormat=SimpleNamespace(JSON="json"),
+        Runtime=Runtime,
+        TensorIOMode=TensorIOMode,
+        nptype=np.dtype,
+    )
+    # For the test that the real library has what is used here.
+    module.used = {
+        "ICudaEngine": Engine,
+        "IExecutionContext": Context,
+        "Runtime": Runtime,
+        "EngineInspector": Inspector,
+    }  # type: ignore[attr-defined]
+    return {name: module}
+
+
+def install(patch: pytest.MonkeyPatch, modules: Mapping[str, ModuleType | None]) -> None:
+    """Puts modules where imports find them; None hides one. The seam is imported anew."""
+    for name, module in modules.items():
+        patch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+    for name in ("edgekit.runtime.cuda.bindings", "edgekit.runtime.cuda.pycuda"):
+        patch.delitem(sys.modules, name, raising=False)
+
+
+def _module(name: str, **members: Any) -> ModuleType:
+    module = ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    module.__path__ = []
+    for key, value in members.items():
+        setattr(module, key, value)
+    return module
