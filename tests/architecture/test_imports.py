@@ -32,7 +32,7 @@ for root in ("calibration", "config", "datafiles", "errors", "evaluate", "files"
             importlib.import_module(name)
             done.append(name)
         except ModuleNotFoundError as error:
-            if not (".sessions." in name and error.name.split(".")[0] in {"tensorrt", "tensorrt_rtx", "cuda"}):
+            if not (".runtime.cuda." in name and error.name.split(".")[0] in {"cuda", "pycuda"}):
                 failed[name] = str(error)
         except ImportError as error:
             failed[name] = str(error)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from edgekit.backends.base import Backend, PortableGraph
+from edgekit.errors import BackendMissing
+from edgekit.runtime.cuda import device_facts
+from edgekit.runtime.session import Session
 from edgekit.targets import Target
 from tests.conformance.graphs import FLOAT, Scheme
-from tests.conformance.suite import Conformance
+from tests.conformance.suite import Conformance, RunningConformance
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -37,3 +42,26 @@ class TestRtx(Conformance):
 
     def take(self, backend: Backend, graph: PortableGraph, target: Target) -> None:
         assert len(backend.build(graph, target).files["plan"]) > 0
+
+
+def _no_gpu() -> str:
+    """Why nothing can run here; empty where a GPU is there."""
+    try:
+        device_facts()
+    except BackendMissing as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(_no_gpu()), reason=f"no GPU: {_no_gpu()}")
+class TestRtxOnGpu(RunningConformance):
+    """The same engines, run."""
+
+    target_name = "rtx"
+    schemes = (SYMMETRIC,)
+
+    @pytest.fixture
+    def session(self, backend: Backend, graph: PortableGraph, target: Target) -> Iterator[Session]:
+        with backend.open(backend.build(graph, target)) as session:
+            yield session
