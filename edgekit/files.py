@@ -18,10 +18,16 @@ from typing import BinaryIO
 
 from edgekit.errors import UserError
 
-__all__ = ["atomic_folder", "atomic_write"]
+__all__ = ["atomic_folder", "atomic_write", "user_cache_folder"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WRITE_BUFFER_BYTES = 1 << 20
+
+
+def user_cache_folder() -> Path:
+    """Returns where edgekit keeps what it can make again: in ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(named) if named else Path.home() / ".cache") / "edgekit"
 
 
 @contextlib.contextmanager

@@ -40,6 +40,9 @@ class Verb:
 VERBS: Mapping[str, Verb] = MappingProxyType(
     {
         "compile": Verb(module="edgekit.cli.compile", help="Make a bundle from a trained model."),
+        "build": Verb(
+            module="edgekit.cli.build", help="On an NVIDIA device: build a bundle's engines, keep the fastest."
+        ),
         "eval": Verb(module="edgekit.cli.eval", help="Measure a bundle's accuracy on labelled images."),
         "run": Verb(module="edgekit.cli.run", help="Run a bundle on images; save pictures of the results."),
         "bench": Verb(module="edgekit.cli.bench", help="Measure a bundle's latency, alone or against another."),

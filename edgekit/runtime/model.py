@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgekit.bundle import Bundle, Entry, read_bundle
 from edgekit.errors import BundleError, MachineMismatch, UserError
+from edgekit.progress import Progress, progress_for
 from edgekit.runtime.choice import choose_entry
 from edgekit.runtime.golden import check_golden, golden_errors
 from edgekit.runtime.preprocess import resize_frame
@@ -21,9 +22,11 @@ from edgekit.runtime.session import Session, Ticket
 from edgekit.runtime.sessions import open_session
 from edgekit.runtime.tasks import get_runtime_task, spec_from_dict
 from edgekit.runtime.tasks.base import Result, Spec
+from edgekit.runtime.tensorrt import Flavour, flavour_of
+from edgekit.runtime.tensorrt.engines import engine_cache, engine_for
 from edgekit.tensorspec import TensorSpec
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "check_self_test", "load", "open_entry"]
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +42,7 @@ def load(
     self_test: bool = True,
     cache_dir: str | Path | None = None,
     trust_plan: bool = False,
+    build: bool = True,
 ) -> Model:
     """Opens a bundle on this machine.
 
@@ -53,7 +57,8 @@ def load(
         self_test: Run the golden inputs and compare. Takes a few inferences.
         cache_dir: Folder for compiled engines, so that loading again is faster.
         trust_plan: Open an engine that is a TensorRT plan, which can run code, because you trust where the bundle
-            comes from.
+            comes from. Without it, and where another release made the plan, the engine is built here.
+        build: Build the engine where it must be built on the device and the cache does not have it. Takes minutes.
 
     Returns:
         The model; close it, or use it as a context manager.
@@ -66,20 +71,23 @@ def load(
         StageError: The inference library refuses the engine.
     """
     bundle = read_bundle(Path(path))
-    choice = choose_entry(bundle, target=target)
+    folder = None if cache_dir is None else Path(cache_dir)
+    choice = choose_entry(bundle, target=target, cache_dir=folder)
     if choice.warning is not None:
         warnings.warn(f"{bundle.path}: {choice.entry.target}: {choice.warning}", RuntimeWarning, stacklevel=2)
-    session = _open(
+    session, _ = open_entry(
         bundle,
         choice.entry,
         threads=threads,
         streams=streams,
-        cache_dir=None if cache_dir is None else Path(cache_dir),
+        cache_dir=folder,
         trusted=trust_plan,
+        build=build,
+        progress=progress_for(quiet=False),
     )
     try:
         if self_test:
-            _self_test(bundle, choice.entry, session)
+            check_self_test(bundle, choice.entry, session)
         return Model(bundle=bundle, entry=choice.entry, session=session)
     except BaseException:
         session.close()
@@ -200,7 +208,7 @@ class Model:
         return self.spec
 
 
-def _open(
+def open_entry(
     bundle: Bundle,
     entry: Entry,
     *,
@@ -208,12 +216,31 @@ def _open(
     streams: int | None,
     cache_dir: Path | None,
     trusted: bool,
-) -> Session:
-    if entry.engine is None:
-        raise UserError(f"{bundle.path}: {entry.target}: its engine is built on the device")
-    return open_session(
-        entry.engine.kind,
-        {role: bundle.read(name) for role, name in entry.engine.files.items()},
+    build: bool,
+    progress: Progress,
+) -> tuple[Session, str]:
+    """Opens an entry that fits this machine; the arguments are those of :func:`load`.
+
+    Returns:
+        The session, and why its engine was built just now; empty where it was not.
+    """
+    flavour = flavour_of(entry.backend)
+    kind, why = "" if entry.engine is None else entry.engine.kind, ""
+    if flavour is not None and not (trusted and _is_of_this_release(entry, flavour)):
+        if not build:
+            raise UserError(
+                f"{bundle.path}: {entry.target} ({entry.precision}): the bundle holds no engine that may be used here",
+                hint="build it: edgekit build; or, if you trust where a bundle with plans comes from: --trust-plan",
+            )
+        graph, cache = bundle.read(entry.graph), engine_cache(cache_dir)
+        obtained = engine_for(flavour, graph, entry.options, cache=cache, progress=progress)
+        kind, files, trusted, why = flavour.engine_kind, {"plan": obtained.data}, True, obtained.why_built
+    else:
+        assert entry.engine is not None
+        files = {role: bundle.read(name) for role, name in entry.engine.files.items()}
+    session = open_session(
+        kind,
+        files,
         entry.options,
         entry.inputs,
         entry.outputs,
@@ -222,17 +249,35 @@ def _open(
         cache_dir=cache_dir,
         trusted=trusted,
     )
+    return session, why
 
 
-def _self_test(bundle: Bundle, entry: Entry, session: Session) -> None:
+def _is_of_this_release(entry: Entry, flavour: Flavour) -> bool:
+    """Whether the entry's plan was made by the very release that is installed here; no other could open it."""
+    return (
+        entry.engine is not None and entry.options.get("builder") == f"{flavour.title} {flavour.library().__version__}"
+    )
+
+
+def check_self_test(bundle: Bundle, entry: Entry, session: Session) -> dict[str, float]:
+    """Runs the golden inputs through an opened entry.
+
+    Returns:
+        The relative L2 error of each output.
+
+    Raises:
+        MachineMismatch: An output is too far from its reference.
+    """
     inputs = {name: bundle.array(file) for name, file in entry.golden.inputs.items()}
     outputs = {name: bundle.array(file) for name, file in entry.golden.outputs.items()}
-    problem = check_golden(golden_errors(session.infer, inputs, outputs), entry.golden.rel_l2)
+    errors = golden_errors(session.infer, inputs, outputs)
+    problem = check_golden(errors, entry.golden.rel_l2)
     if problem is not None:
         raise MachineMismatch(
             f"{bundle.path}: {entry.target} ({entry.precision}): the engine fails its self-test here: {problem}",
             hint="compile the model on this kind of machine; to look into it, load with self_test=False",
         )
+    return errors
 
 
 def _check_image_input(bundle: Bundle, inputs: tuple[TensorSpec, ...], spec: Spec) -> None:

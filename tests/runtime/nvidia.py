@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import enum
 import importlib.machinery
-import json
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -127,7 +126,7 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         gpu.retained -= 1
 
     attributes = {"MAJOR": 8, "MINOR": 9, "INTEGRATED": int(gpu.integrated)}
-    driver = _module(
+    driver = pretended_module(
         "cuda.bindings.driver",
         CUresult=CUresult,
         CUdevice_attribute=SimpleNamespace(
@@ -157,8 +156,12 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         cuMemcpyHtoDAsync=needs_context(did(copy)),
         cuMemcpyDtoHAsync=needs_context(did(copy)),
     )
-    package = _module("cuda.bindings", driver=driver)
-    return {"cuda": _module("cuda", bindings=package), "cuda.bindings": package, "cuda.bindings.driver": driver}
+    package = pretended_module("cuda.bindings", driver=driver)
+    return {
+        "cuda": pretended_module("cuda", bindings=package),
+        "cuda.bindings": package,
+        "cuda.bindings.driver": driver,
+    }
 
 
 def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
@@ -258,7 +261,7 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         here()
         gpu.enqueue(stream.handle, lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes) and None)
 
-    driver = _module(
+    driver = pretended_module(
         "pycuda.driver",
         Error=CudaError,
         MemoryError=OutOfMemory,
@@ -273,119 +276,7 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         memcpy_htod_async=copy_in,
         pagelocked_empty=pagelocked_empty,
     )
-    return {"pycuda": _module("pycuda", driver=driver), "pycuda.driver": driver}
-
-
-Network = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-
-
-def plan(
-    inputs: Mapping[str, tuple[str, tuple[int, ...]]], outputs: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> bytes:
-    """A plan that the pretended library takes; -1 is the dynamic batch."""
-    return json.dumps({"inputs": inputs, "outputs": outputs}).encode()
-
-
-def tensorrt(gpu: Gpu, name: str, network: Network, *, layers: str = "{}") -> dict[str, ModuleType]:
-    """A module like ``tensorrt``, whose engines compute ``network`` on the GPU's memory."""
-
-    class ILogger:
-        INTERNAL_ERROR, ERROR, WARNING = range(3)
-
-    class TensorIOMode(enum.Enum):
-        INPUT, OUTPUT = range(2)
-
-    class Context:
-        def __init__(self, engine: Engine) -> None:
-            self._engine = engine
-            self._addresses: dict[str, int] = {}
-            self._batch = 1
-
-        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-            self._batch = shape[0]
-            return True
-
-        def get_tensor_shape(self, name: str) -> list[int]:
-            return [self._batch if size == -1 else size for size in self._engine.get_tensor_shape(name)]
-
-        def set_tensor_address(self, name: str, address: int) -> bool:
-            self._addresses[name] = address
-            return address in gpu.live
-
-        def execute_async_v3(self, stream: int) -> bool:
-            if not gpu.contexts:
-                return False
-            shapes = {name: tuple(self.get_tensor_shape(name)) for name in self._addresses}
-
-            def work() -> None:
-                arrays = {
-                    name: at(address, self._engine.get_tensor_dtype(name), shapes[name])
-                    for name, address in self._addresses.items()
-                }
-                for name, value in network({key: arrays[key].copy() for key in self._engine.inputs}).items():
-                    arrays[name][...] = value
-
-            gpu.enqueue(stream, work)
-            return True
-
-    class Inspector:
-        def get_engine_information(self, form: str) -> str:
-            return layers
-
-    class Engine:
-        def __init__(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-            self.inputs, self._tensors = list(inputs), {**inputs, **outputs}
-
-        @property
-        def num_io_tensors(self) -> int:
-            return len(self._tensors)
-
-        def get_tensor_name(self, index: int) -> str:
-            return list(self._tensors)[index]
-
-        def get_tensor_mode(self, name: str) -> TensorIOMode:
-            return TensorIOMode.INPUT if name in self.inputs else TensorIOMode.OUTPUT
-
-        def get_tensor_dtype(self, name: str) -> str:
-            return str(self._tensors[name][0])
-
-        def get_tensor_shape(self, name: str) -> list[int]:
-            return list(self._tensors[name][1])
-
-        def create_execution_context(self) -> Context:
-            return Context(self)
-
-        def create_engine_inspector(self) -> Inspector:
-            return Inspector()
-
-    class Runtime:
-        def __init__(self, logger: Any) -> None:
-            self._logger = logger
-
-        def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
-            try:
-                return Engine(**json.loads(data))
-            except ValueError:
-                self._logger.log(ILogger.ERROR, "the header is not mine")
-                return None
-
-    module = _module(
-        name,
-        __version__="1.7.1.116",
-        ILogger=ILogger,
-        LayerInformationFormat=SimpleNamespace(JSON="json"),
-        Runtime=Runtime,
-        TensorIOMode=TensorIOMode,
-        nptype=np.dtype,
-    )
-    # For the test that the real library has what is used here.
-    module.used = {
-        "ICudaEngine": Engine,
-        "IExecutionContext": Context,
-        "Runtime": Runtime,
-        "EngineInspector": Inspector,
-    }  # type: ignore[attr-defined]
-    return {name: module}
+    return {"pycuda": pretended_module("pycuda", driver=driver), "pycuda.driver": driver}
 
 
 def install(patch: pytest.MonkeyPatch, modules: Mapping[str, ModuleType | None]) -> None:
@@ -396,7 +287,7 @@ def install(patch: pytest.MonkeyPatch, modules: Mapping[str, ModuleType | None])
         patch.delitem(sys.modules, name, raising=False)
 
 
-def _module(name: str, **members: Any) -> ModuleType:
+def pretended_module(name: str, **members: Any) -> ModuleType:
     module = ModuleType(name)
     module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     module.__path__ = []

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.backends.base import Engine, PortableGraph, Probe, Rehearsal, Verdict
-from edgekit.backends.tensorrt.building import Built, build_plan, is_installed
 from edgekit.backends.tensorrt.devices import gpu_names
 from edgekit.backends.tensorrt.options import build_options, engine_table
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
 from edgekit.runtime.tensorrt import TENSORRT_RTX, Flavour
+from edgekit.runtime.tensorrt.building import Built, build_plan, is_installed
 from edgekit.targets import Target
 
 __all__ = ["TensorRtBackend"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from openvino._pyopenvino import CompiledModel as RawCompiledModel
 
 from edgekit.config import from_dict
 from edgekit.errors import BackendMissing, StageError, UserError
+from edgekit.files import user_cache_folder
 from edgekit.runtime.session import Ticket
 from edgekit.runtime.sessions.feeds import FeedCheck
 from edgekit.runtime.sessions.requests import PendingTicket, RequestPool
@@ -313,7 +313,7 @@ def _cache_folder(given: Path | None, *, wanted: bool) -> Path | None:
     """Returns the folder for compiled engines, made where it is not there."""
     if given is None and not wanted:
         return None
-    folder = _user_cache() / "edgekit" / "openvino" if given is None else given
+    folder = user_cache_folder() / "openvino" if given is None else given
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -323,8 +323,3 @@ def _cache_folder(given: Path | None, *, wanted: bool) -> Path | None:
         warnings.warn(f"{message}; the engine is compiled anew each time", RuntimeWarning, stacklevel=2)
         return None
     return folder
-
-
-def _user_cache() -> Path:
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(named) if named else Path.home() / ".cache"

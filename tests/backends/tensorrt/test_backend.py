@@ -7,9 +7,9 @@ import pytest
 
 from edgekit.backends import get_backend
 from edgekit.backends.base import Origin
-from edgekit.backends.tensorrt.building import is_installed
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.runtime.tensorrt import TENSORRT_RTX
+from edgekit.runtime.tensorrt.building import is_installed
 from edgekit.targets import load_target
 from tests.backends.tensorrt.graphs import graph_of, node
 from tests.conformance.goldens import GOLDENS

@@ -16,7 +16,8 @@ from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import missing_device, open_session
 from edgekit.runtime.tensorrt import FLAVOURS
 from edgekit.tensorspec import TensorSpec
-from tests.runtime.nvidia import MEMORY_BYTES, Gpu, bindings, install, plan, pycuda, tensorrt
+from tests.runtime.nvidia import MEMORY_BYTES, Gpu, bindings, install, pycuda
+from tests.runtime.pretended_tensorrt import plan, tensorrt
 
 Arrays = Mapping[str, np.ndarray]
 IMAGE = TensorSpec(name="image", dtype="uint8", shape=(1, 4, 4, 3))

@@ -1,6 +1,6 @@
 """Parses and builds one graph with TensorRT, in a process of its own.
 
-Run as ``python -m edgekit.backends.tensorrt.builder FOLDER PACKAGE``: reads ``graph.onnx`` and ``options.json`` in
+Run as ``python -m edgekit.runtime.tensorrt.builder FOLDER PACKAGE``: reads ``graph.onnx`` and ``options.json`` in
 the folder and writes ``outcome.json`` there, and ``engine.plan`` where there is an engine. The library is native code
 that may end the process on a graph it does not expect, so whoever needs an answer must not be in that process.
 """
@@ -37,7 +37,9 @@ def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> tu
     outcome: dict[str, Any] = {"builder": str(library.__version__), "build_s": None, "reason": "", "refused": []}
     outcome["warnings"] = messages.warnings
     builder = library.Builder(messages.logger)
-    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    # From TensorRT 11 on every network is strongly typed, and the flag is gone.
+    typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = library.OnnxParser(network, messages.logger)
     if not parser.parse(data):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.backends.tensorrt.building import build_plan, is_installed
 from edgekit.backends.tensorrt.options import build_options
 from edgekit.runtime.tensorrt import TENSORRT_RTX
+from edgekit.runtime.tensorrt.building import build_plan, is_installed
 from edgekit.targets import load_target
 from tests.backends.tensorrt.graphs import graph_of, node
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekit.errors import BackendMissing
 
-__all__ = ["FLAVOURS", "TENSORRT", "TENSORRT_RTX", "Flavour", "Messages"]
+__all__ = ["FLAVOURS", "TENSORRT", "TENSORRT_RTX", "Flavour", "Messages", "flavour_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,11 @@ TENSORRT_RTX = Flavour(
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType({item.engine_kind: item for item in (TENSORRT, TENSORRT_RTX)})
 """By the kind of their engines."""
+
+
+def flavour_of(backend: str) -> Flavour | None:
+    """Returns the library of a backend's name; None where it is neither of the two."""
+    return next((item for item in FLAVOURS.values() if item.name == backend), None)
 
 
 class Messages:

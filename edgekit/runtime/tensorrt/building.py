@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import edgekit
 from edgekit.runtime.tensorrt import Flavour
 
-__all__ = ["Built", "RefusedNode", "build_plan", "is_installed"]
+__all__ = ["Built", "RefusedNode", "build_plan", "build_within_memory", "is_installed"]
 
 _LIMIT_S = 1800
+_SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient (device )?(memory|workspace)|cannot allocate memory", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, lim
         folder = Path(name)
         (folder / "graph.onnx").write_bytes(data)
         (folder / "options.json").write_text(json.dumps(dict(options)), encoding="utf-8")
-        command = [sys.executable, "-m", "edgekit.backends.tensorrt.builder", str(folder), flavour.package]
+        command = [sys.executable, "-m", "edgekit.runtime.tensorrt.builder", str(folder), flavour.package]
         try:
             child = subprocess.run(command, capture_output=True, env=_environment(), timeout=limit_s, check=False)
         except subprocess.TimeoutExpired:
@@ -96,6 +98,25 @@ def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, lim
             refused=tuple(RefusedNode(**item) for item in outcome["refused"]),
             warnings=tuple(outcome["warnings"]),
         )
+
+
+def build_within_memory(flavour: Flavour, data: bytes, options: Mapping[str, Any]) -> Built:
+    """Builds as :func:`build_plan` does; where memory is short, again with less workspace and a lower builder level."""
+    built = build_plan(flavour, data, options)
+    tried = []
+    for share, level in ((2, 2), (4, 0)):
+        if built.plan is not None or not _SHORT_OF_MEMORY.search(built.reason):
+            return built
+        less = {
+            **options,
+            "workspace_mib": max(64, (options["workspace_mib"] or 1024) // share),
+            "builder_optimization_level": min(level, options["builder_optimization_level"] or level),
+        }
+        tried.append(f"{less['workspace_mib']} MiB and level {less['builder_optimization_level']}")
+        built = build_plan(flavour, data, less)
+    if built.plan is None and tried:
+        return replace(built, reason=f"{built.reason}; tried again with a workspace of {', then '.join(tried)}")
+    return built
 
 
 def _environment() -> dict[str, str]:

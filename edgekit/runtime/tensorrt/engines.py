@@ -1,0 +1,108 @@
+"""The engine of a graph for exactly this machine: from the cache, or built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import StageError
+from edgekit.files import user_cache_folder
+from edgekit.progress import Progress
+from edgekit.runtime.cuda import device_facts
+from edgekit.runtime.tensorrt import Flavour
+from edgekit.runtime.tensorrt.building import build_within_memory
+from edgekit.runtime.tensorrt.cache import EngineCache, Obtained
+
+__all__ = ["engine_cache", "engine_for", "machine_facts", "parse_power_mode"]
+
+_POWER_MODE = re.compile(r"^NV Power Mode:\s*(\S+)", re.M)
+
+
+def engine_cache(folder: Path | None) -> EngineCache:
+    """Opens the cache of engines that were built here.
+
+    Args:
+        folder: Where it is; None: in the user's cache folder.
+
+    Raises:
+        UserError: The folder cannot be used.
+    """
+    return EngineCache((user_cache_folder() if folder is None else folder) / "tensorrt")
+
+
+def machine_facts(flavour: Flavour) -> dict[str, str]:
+    """Returns what an engine depends on besides its graph: library, GPU, driver, power mode.
+
+    Raises:
+        BackendMissing: The library, the driver or the GPU is missing.
+    """
+    library, gpu = flavour.library(), device_facts()[0]
+    return {
+        "library": f"{flavour.title} {library.__version__}",
+        "gpu": gpu.name,
+        "compute_capability": gpu.compute_capability,
+        "driver": gpu.driver,
+        "power_mode": _power_mode(),
+    }
+
+
+def engine_for(
+    flavour: Flavour, graph: bytes, options: Mapping[str, Any], *, cache: EngineCache, progress: Progress
+) -> Obtained:
+    """Returns the plan of a graph for this machine.
+
+    Args:
+        flavour: Which library.
+        graph: Serialized ONNX model.
+        options: As a bundle's entry carries them.
+        cache: Where it is looked for, and kept.
+        progress: Where it is shown that a build runs, or is waited for.
+
+    Raises:
+        BackendMissing: The library, the driver or the GPU is missing.
+        StageError: The library refuses the graph, or memory is short.
+    """
+    facts = {
+        "graph": hashlib.sha256(graph).hexdigest(),
+        "options": json.dumps(dict(options), sort_keys=True),
+        **machine_facts(flavour),
+    }
+
+    def build() -> bytes:
+        with progress.task(f"building with {flavour.title}", None):
+            built = build_within_memory(flavour, graph, options)
+        if built.plan is None:
+            raise StageError(
+                f"{built.builder} refused the graph: {built.reason}",
+                hint="compile the model again for the TensorRT release of this machine (the target's engine.version)",
+            )
+        return built.plan
+
+    with progress.task("waiting for another process that builds", None):
+        return cache.obtain(facts, build)
+
+
+def parse_power_mode(text: str) -> str:
+    r"""Returns the mode that ``nvpmodel -q`` names, or an empty string.
+
+    >>> parse_power_mode("NV Power Mode: MAXN\n0")
+    'MAXN'
+    """
+    found = _POWER_MODE.search(text)
+    return "" if found is None else found[1]
+
+
+def _power_mode() -> str:
+    if shutil.which("nvpmodel") is None:
+        return ""
+    try:
+        done = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return parse_power_mode(done.stdout)
