@@ -8,7 +8,9 @@ import onnx
 import pytest
 import torch
 
+import edgekit
 from edgekit.backends.base import Origin, PortableGraph
+from edgekit.errors import StageError
 from edgekit.export import export_portable
 from edgekit.frontend import load_program
 from edgekit.origins import read_origins
@@ -49,6 +51,27 @@ def test_a_node_knows_its_module_and_its_line() -> None:
     number = next(i for i, line in enumerate(Path(__file__).read_text().splitlines(), 1) if code in line)
     assert graph.origins[node.name] == Origin(module="score", source=f"{FILE}, line {number}: {code}")
     assert graph.described(node.name, "Det") == f"Det '{node.name}' of module 'score' ({FILE}, line {number}: {code})"
+
+
+def test_an_operator_that_a_target_lacks_is_named_with_module_and_line(tmp_path: Path) -> None:
+    """As a user sees it, in half precision, whose casts the exporter spells otherwise."""
+
+    class Net(Scored):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(torch.cat([x, x], 2)[:, :, :8])
+
+    with pytest.raises(StageError, match="cannot run a node of the fp16 graph: Det ") as caught:
+        edgekit.compile(
+            Net().eval(),
+            example_inputs=(torch.randn(2, 1, 8, 8),),
+            target="jetson",
+            precision="fp16",
+            output=tmp_path / "m.edge",
+        )
+    assert f"of module 'score' ({FILE}, line " in caught.value.message
+    assert "return torch.linalg.det(x)): TensorRT 10.3 has no Det" in caught.value.message
+    assert caught.value.hint is not None
+    assert not (tmp_path / "m.edge").exists()
 
 
 def test_a_folded_layer_keeps_its_origin_under_its_new_name() -> None:

@@ -132,6 +132,8 @@ def build_candidate(
                 hint="write it with other operators in the model, leave this part of the model to the application, "
                 "or compile for another target",
             )
+        if precision == "fp16" and program is not derived.floating:
+            derived.check_half(derived.floating, program)
         engine = backend.build(graph, target) if target.build != "device" else None
         rehearsal = backend.rehearse(graph, target) if target.build == "device" else None
         if rehearsal is not None and not rehearsal.built:
@@ -183,9 +185,11 @@ def _program(
     if not is_integer(precision):
         return program, ()
     try:
-        return derived.half(program), ()
+        half = derived.half(program)
+        derived.check_half(program, half)
     except (UserError, StageError) as error:
         return program, (f"its float layers are fp32, not fp16: {error.message}",)
+    return half, ()
 
 
 def _golden_limit(target: Target, precision: str, float_distance: float) -> float:

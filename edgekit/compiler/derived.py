@@ -59,17 +59,30 @@ class Derived:
 
         Raises:
             UserError: A weight is beyond what float16 holds.
-            StageError: So is a value that it computes from the golden inputs.
         """
-        made = self._once(program, ("half",), lambda: run_passes(program, [ToHalf()], self._context))
-        for name, values in self.answers(made).items():
+        return self._once(program, ("half",), lambda: run_passes(program, [ToHalf()], self._context))
+
+    def check_half(self, program: Program, half: Program) -> None:
+        """Runs the half program on the golden inputs.
+
+        Raises:
+            StageError: A value is beyond what float16 holds, or torch has no float16 form of an operator on this CPU.
+        """
+        hint = "compile for fp32 or int8 instead (--precision)"
+        try:
+            answers = self.answers(half)
+        except (NotImplementedError, RuntimeError) as error:  # what torch raises for a kernel that it lacks
+            raise StageError(
+                f"'{program.name}': torch cannot compute it in float16 here, so no engine could be checked: {error}",
+                hint=hint,
+            ) from error
+        for name, values in answers.items():
             if not np.isfinite(values).all() and np.isfinite(self.answers(program)[name]).all():
                 raise StageError(
                     f"'{program.name}': in float16 its output '{name}' is no number on the golden inputs: a value "
                     "exceeds float16's largest, 65504",
-                    hint="compile for fp32 or int8 instead (--precision)",
+                    hint=hint,
                 )
-        return made
 
     @property
     def reference(self) -> MetricReport | None:
