@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from edgekit.files import atomic_write
 
 __all__ = ["EngineCache", "Obtained"]
 
+Waiting = AbstractContextManager[Any]
 _MAGIC = b"edgekit-engine 1\n"
 _LONGEST_HEADER = 1 << 16
 _SUFFIX = ".engine"
@@ -72,7 +73,7 @@ class EngineCache:
             )
 
     def obtain(
-        self, facts: Mapping[str, str], build: Callable[[], bytes], *, on_wait: Callable[[], None] | None = None
+        self, facts: Mapping[str, str], build: Callable[[], bytes], *, waiting: Callable[[], Waiting] = nullcontext
     ) -> Obtained:
         """Returns the engine that was built for exactly these facts; builds it where there is none.
 
@@ -81,7 +82,7 @@ class EngineCache:
         Args:
             facts: Everything that the engine depends on; ``graph`` says of what it is made.
             build: Makes it; whatever it raises goes to the caller and leaves no entry.
-            on_wait: Called once where another process is building.
+            waiting: Makes a context that lasts while another process is building.
 
         Raises:
             UserError: The entry cannot be written.
@@ -90,7 +91,7 @@ class EngineCache:
         found, _ = self._found(path, facts)
         if found is not None:
             return Obtained(data=found)
-        with self._locked(on_wait):
+        with self._locked(waiting):
             # Another process may have built it meanwhile.
             found, why = self._found(path, facts)
             if found is not None:
@@ -144,16 +145,15 @@ class EngineCache:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def _locked(self, on_wait: Callable[[], None] | None) -> Iterator[None]:
+    def _locked(self, waiting: Callable[[], Waiting]) -> Iterator[None]:
         """Holds the folder's lock; the system frees it when a process ends, however that happens."""
         descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if on_wait is not None:
-                    on_wait()
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                with waiting():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)

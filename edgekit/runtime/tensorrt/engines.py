@@ -84,8 +84,9 @@ def engine_for(
             )
         return built.plan
 
-    with progress.task("waiting for another process that builds", None):
-        return cache.obtain(facts, build)
+    return cache.obtain(
+        facts, build, waiting=lambda: progress.task("waiting for another process that builds an engine", None)
+    )
 
 
 def parse_power_mode(text: str) -> str:

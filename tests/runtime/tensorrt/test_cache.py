@@ -20,6 +20,7 @@ FACTS = {"graph": "abc", "library": "TensorRT 10.3.0", "gpu": "Orin", "driver": 
 # Builds slowly, and notes each build as a line.
 PROCESS = """
 import sys, time
+from contextlib import contextmanager
 from pathlib import Path
 from edgekit.runtime.tensorrt.cache import EngineCache
 folder = Path(sys.argv[1])
@@ -28,7 +29,11 @@ def build():
         stream.write("build\\n")
     time.sleep(float(sys.argv[2]))
     return b"engine"
-found = EngineCache(folder / "cache").obtain({facts}, build, on_wait=lambda: print("waits", flush=True))
+@contextmanager
+def waiting():
+    print("waits", flush=True)
+    yield
+found = EngineCache(folder / "cache").obtain({facts}, build, waiting=waiting)
 print(found.data.decode(), found.why_built, flush=True)
 """
 
