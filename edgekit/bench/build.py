@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekit.bench.feeds import golden_feeds
-from edgekit.bench.interleave import interleave
+from edgekit.bench.interleave import SMALLEST_LEAD, timed
 from edgekit.bundle import Bundle, Entry, read_bundle
 from edgekit.config import to_dict
 from edgekit.errors import EdgekitError, InternalError, StageError, UserError
@@ -24,11 +24,6 @@ from edgekit.runtime.tensorrt import flavour_of
 from edgekit.runtime.tensorrt.engines import machine_facts
 
 __all__ = ["BuildReport", "BuiltEntry", "build_here"]
-
-_BLOCKS = 12
-_VISIT_NS = 25e6
-# Noise must not pick: an earlier entry of the bundle wins where the lead of a later one is smaller.
-_LEAD = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +118,8 @@ def build_here(
         if not sessions:
             raise errors[0] if len({error.message for error in errors}) == 1 else StageError(_all_failed(path, results))
         feeds = {entry.precision: golden_feeds(bundle, entry)[0] for entry in entries if entry.precision in sessions}
-        samples = _timed(sessions, feeds, progress)
+        calls = {name: _call(session, feeds[name]) for name, session in sessions.items()}
+        samples = timed(calls, label="timing candidates", seed=0, progress=progress)
     chosen = _fastest([item.precision for item in results if item.precision in samples], samples)
     write_chosen(bundle.manifest.content_digest, entries[0].target, chosen, facts, folder=cache_dir)
     return BuildReport(
@@ -157,20 +153,6 @@ def _checked(
     return session, BuiltEntry(precision=entry.precision, status="passed", reason="", why_built=why, golden=golden)
 
 
-def _timed(sessions: Mapping[str, Session], feeds: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    calls = {name: _call(session, feeds[name]) for name, session in sessions.items()}
-    probe = interleave(calls, blocks=1, per_visit=5, seed=0)
-    slowest = max(float(np.median(samples)) for samples in probe.values())
-    with progress.task("timing candidates", _BLOCKS) as bar:
-        return interleave(
-            calls,
-            blocks=_BLOCKS,
-            per_visit=int(np.clip(_VISIT_NS / slowest, 3, 200)),
-            seed=0,
-            on_block=lambda: bar.advance(1),
-        )
-
-
 def _call(session: Session, feeds: Any) -> Any:
     return lambda: session.infer(feeds)
 
@@ -178,7 +160,7 @@ def _call(session: Session, feeds: Any) -> Any:
 def _fastest(names: list[str], samples: Mapping[str, Any]) -> str:
     best = names[0]
     for name in names[1:]:
-        if np.median(samples[name]) < _LEAD * np.median(samples[best]):
+        if np.median(samples[name]) < SMALLEST_LEAD * np.median(samples[best]):
             best = name
     return best
 

@@ -11,8 +11,15 @@ import numpy.typing as npt
 
 from edgekit.bench.quiet import collector_paused
 from edgekit.errors import InternalError
+from edgekit.progress import Progress
 
-__all__ = ["interleave"]
+__all__ = ["SMALLEST_LEAD", "interleave", "timed"]
+
+SMALLEST_LEAD = 0.98
+"""Noise must not pick: of two engines the first wins, unless the other takes less than this share of its time."""
+
+_BLOCKS = 12
+_VISIT_NS = 25e6
 
 
 def interleave(
@@ -68,3 +75,18 @@ def _visit(call: Callable[[], object], count: int, settle: int) -> list[int]:
         call()
         times.append(perf_counter_ns() - start)
     return times
+
+
+def timed(
+    calls: Mapping[str, Callable[[], object]], *, label: str, seed: int, progress: Progress
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Times callables against each other, interleaved, for about as long as each needs to be told from the others.
+
+    Returns:
+        Name to (blocks, calls) int64 nanoseconds.
+    """
+    probe = interleave(calls, blocks=1, per_visit=5, seed=seed)
+    slowest = max(float(np.median(samples)) for samples in probe.values())
+    per_visit = int(np.clip(_VISIT_NS / slowest, 3, 200))
+    with progress.task(label, _BLOCKS) as bar:
+        return interleave(calls, blocks=_BLOCKS, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))

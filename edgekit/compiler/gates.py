@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.interleave import interleave
+from edgekit.bench.interleave import timed
 from edgekit.bench.statistics import Interval, median_ratio_interval, paired_interval
 from edgekit.compiler.candidates import Candidate, is_integer
 from edgekit.compiler.derived import Derived
@@ -23,11 +23,9 @@ from edgekit.runtime.session import Session
 from edgekit.tasks import MetricReport
 from edgekit.tensorspec import LayerRecord
 
-__all__ = ["accuracy_gate", "accuracy_of", "call_of", "drop_in_points", "golden_gate", "speed_gate", "timed"]
+__all__ = ["accuracy_gate", "accuracy_of", "call_of", "drop_in_points", "golden_gate", "speed_gate"]
 
 Array = np.ndarray[Any, Any]
-_BLOCKS = 12
-_VISIT_NS = 25e6
 _SHOWN = 5
 
 
@@ -161,15 +159,6 @@ def speed_gate(
     ]
     best = min(floats, key=lambda name: float(np.median(samples[name])), default=None)
     return [_timed(item, samples, best) if item.precision in samples else item for item in candidates]
-
-
-def timed(calls: Mapping[str, Any], *, label: str, seed: int, progress: Progress) -> dict[str, Any]:
-    """Times callables against each other, interleaved; name to (blocks, calls) int64 nanoseconds."""
-    probe = interleave(calls, blocks=1, per_visit=5, seed=seed)
-    slowest = max(float(np.median(samples)) for samples in probe.values())
-    per_visit = int(np.clip(_VISIT_NS / slowest, 3, 200))
-    with progress.task(label, _BLOCKS) as bar:
-        return interleave(calls, blocks=_BLOCKS, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))
 
 
 def call_of(session: Session, feeds: Mapping[str, Array]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ class Images:
         self.spec = spec
         self._keep_bytes = keep_bytes
         self._kept: list[ReadImage] = []
-        self._kept_bytes = 0
+        # One piece of memory for the pixels: many small ones, made between the large tensors of a network that runs,
+        # would hold on to the heap around them.
+        self._pixels: Array | None = None
         self._full = False
         # The first sample that is neither kept nor known to be unreadable, and the unreadable ones before it.
         self._next = 0
@@ -79,8 +82,10 @@ class Images:
             for sample, frame in frames:
                 image = ReadImage(sample=sample, pixels=resize_frame(frame, self.spec.input), frame_shape=frame.shape)
                 # Another reader may have come further meanwhile.
-                if self._next == position and self._keep(image):
-                    self._next, self._skipped_before = frames.position, frames.skipped
+                if self._next == position:
+                    kept = self._keep(image)
+                    if kept is not None:
+                        image, self._next, self._skipped_before = kept, frames.position, frames.skipped
                 position = frames.position
                 yield image
         finally:
@@ -88,12 +93,18 @@ class Images:
         if self._next == position and not self._full:
             self._next, self._skipped_before = len(self.dataset), frames.skipped
 
-    def _keep(self, image: ReadImage) -> bool:
-        self._full = self._full or self._kept_bytes + image.pixels.nbytes > self._keep_bytes
-        if not self._full:
-            self._kept.append(image)
-            self._kept_bytes += image.pixels.nbytes
-        return not self._full
+    def _keep(self, image: ReadImage) -> ReadImage | None:
+        """Keeps an image, if there is room: its pixels are moved. All are of one shape, the model's."""
+        if self._pixels is None:
+            room = min(len(self.dataset), self._keep_bytes // max(1, image.pixels.nbytes))
+            self._pixels = np.empty((room, *image.pixels.shape), dtype=image.pixels.dtype)
+        place = len(self._kept)
+        self._full = self._full or place == len(self._pixels)
+        if self._full:
+            return None
+        self._pixels[place] = image.pixels
+        self._kept.append(replace(image, pixels=self._pixels[place]))
+        return self._kept[-1]
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yields the images as batches of at most ``size``: one tensor (N, H, W, C) each, in the spec's pixel type."""

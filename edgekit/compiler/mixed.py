@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.bench.interleave import timed
 from edgekit.bench.statistics import median_ratio_interval
 from edgekit.compiler.candidates import MIXED, Candidate, Failure, build_candidate
 from edgekit.compiler.derived import Derived
-from edgekit.compiler.gates import accuracy_gate, call_of, golden_gate, timed
+from edgekit.compiler.gates import accuracy_gate, call_of, golden_gate
 from edgekit.compiler.images import Images
 from edgekit.compiler.inputs import Job
 from edgekit.compiler.options import CompileOptions

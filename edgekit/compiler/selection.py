@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edgekit.bench.interleave import SMALLEST_LEAD
 from edgekit.compiler.candidates import Candidate
 from edgekit.targets import Target
 
@@ -54,9 +55,6 @@ def select(candidates: Sequence[Candidate], *, target: Target, timed: bool, forc
     return Selection(shipped=tuple(item for item in final if item.precision in names), candidates=final, why=why)
 
 
-_LEAD = 0.98
-
-
 def _p50(candidate: Candidate) -> float:
     latency = candidate.report.latency
     assert latency is not None
@@ -66,7 +64,7 @@ def _p50(candidate: Candidate) -> float:
 def _fastest(passed: Sequence[Candidate]) -> Candidate:
     best = passed[0]
     for item in passed[1:]:
-        if _p50(item) < _LEAD * _p50(best):
+        if _p50(item) < SMALLEST_LEAD * _p50(best):
             best = item
     return best
 

@@ -1,8 +1,9 @@
 """Parses and builds one graph with TensorRT, in a process of its own.
 
 Run as ``python -m edgekit.runtime.tensorrt.builder FOLDER PACKAGE``: reads ``graph.onnx`` and ``options.json`` in
-the folder and writes ``outcome.json`` there, and ``engine.plan`` where there is an engine. The library is native code
-that may end the process on a graph it does not expect, so whoever needs an answer must not be in that process.
+the folder and writes ``outcome.json`` there, and ``engine.plan`` where there is an engine; how far it is goes to stdout
+as lines of JSON. The library is native code that may end the process on a graph it does not expect, so whoever needs an
+answer must not be in that process.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def parse_and_build(library: Any, data: bytes, options: Mapping[str, Any]) -> tu
         )
         return outcome, None
     config = builder.create_builder_config()
+    monitor = _monitor(library)
+    if monitor is not None:
+        config.progress_monitor = monitor
     _configure(library, builder, network, config, options)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -80,6 +84,42 @@ def _configure(library: Any, builder: Any, network: Any, config: Any, options: M
         sizes = [tuple(batch if size == -1 else size for size in item.shape) for batch in options["batch"]]
         profile.set_shape(item.name, *sizes)
     config.add_optimization_profile(profile)
+
+
+def _monitor(library: Any) -> Any:
+    """Tells of the builder's outermost phases; None for a library without progress monitors.
+
+    Source: TensorRT API, ``IProgressMonitor``: calls may come from several threads.
+    """
+    base: Any = getattr(library, "IProgressMonitor", None)
+    if base is None:
+        return None
+
+    class Monitor(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            base.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._steps[phase_name] = num_steps
+                self._tell(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self._steps:
+                self._tell(phase_name, step + 1)
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name in self._steps:
+                self._tell(phase_name, self._steps.pop(phase_name))
+
+        def _tell(self, phase: str, done: int) -> None:
+            line = json.dumps({"phase": phase, "done": done, "of": self._steps.get(phase, done)})
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+    return Monitor()
 
 
 def main(folder: Path, package: str) -> None:

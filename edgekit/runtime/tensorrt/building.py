@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgekit.runtime.tensorrt import Flavour
 
 __all__ = ["Built", "RefusedNode", "build_plan", "build_within_memory", "is_installed"]
 
+OnProgress = Callable[[str, int, int], None]
 _LIMIT_S = 1800
 _SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient (device )?(memory|workspace)|cannot allocate memory", re.I)
 
@@ -60,12 +62,23 @@ class Built:
     warnings: tuple[str, ...] = ()
 
 
+def _ignore(phase: str, done: int, of: int) -> None:
+    """Shows nothing."""
+
+
 def is_installed(flavour: Flavour) -> bool:
     """Says whether the flavour's package is there, without importing it."""
     return importlib.util.find_spec(flavour.package) is not None
 
 
-def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, limit_s: float = _LIMIT_S) -> Built:
+def build_plan(
+    flavour: Flavour,
+    data: bytes,
+    options: Mapping[str, Any],
+    *,
+    limit_s: float = _LIMIT_S,
+    on_progress: OnProgress = _ignore,
+) -> Built:
     """Parses and builds the graph in a child process, which may crash without harm.
 
     Args:
@@ -73,6 +86,7 @@ def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, lim
         data: Serialized ONNX model.
         options: As made by :func:`edgekit.backends.tensorrt.options.build_options`.
         limit_s: The child is ended after this many seconds.
+        on_progress: Is told the builder's phase, how many of its steps are done, and of how many.
 
     Returns:
         The outcome; a refusal, a crash and a build that takes too long are outcomes, not errors.
@@ -82,13 +96,12 @@ def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, lim
         (folder / "graph.onnx").write_bytes(data)
         (folder / "options.json").write_text(json.dumps(dict(options)), encoding="utf-8")
         command = [sys.executable, "-m", "edgekit.runtime.tensorrt.builder", str(folder), flavour.package]
-        try:
-            child = subprocess.run(command, capture_output=True, env=_environment(), timeout=limit_s, check=False)
-        except subprocess.TimeoutExpired:
+        code = _run(command, folder / "stderr.txt", limit_s, on_progress)
+        if code is None:
             return Built(builder=flavour.title, reason=f"not built within {limit_s:g} s")
         outcome_path, plan_path = folder / "outcome.json", folder / "engine.plan"
-        if child.returncode != 0 or not outcome_path.exists():
-            return Built(builder=flavour.title, reason=_death(child))
+        if code != 0 or not outcome_path.exists():
+            return Built(builder=flavour.title, reason=_death(code, folder / "stderr.txt"))
         outcome = json.loads(outcome_path.read_text(encoding="utf-8"))
         return Built(
             builder=f"{flavour.title} {outcome['builder']}",
@@ -100,9 +113,47 @@ def build_plan(flavour: Flavour, data: bytes, options: Mapping[str, Any], *, lim
         )
 
 
-def build_within_memory(flavour: Flavour, data: bytes, options: Mapping[str, Any]) -> Built:
+def _run(command: Sequence[str], errors: Path, limit_s: float, on_progress: OnProgress) -> int | None:
+    """Runs the child and passes its progress on; returns its exit status, or None where it took too long."""
+    late = threading.Event()
+    with (
+        errors.open("wb") as stream,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, env=_environment(), text=True) as child,
+    ):
+
+        def end() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(limit_s, end)
+        timer.start()
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                _pass_on(line, on_progress)
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            timer.cancel()
+    return None if late.is_set() else child.returncode
+
+
+def _pass_on(line: str, on_progress: OnProgress) -> None:
+    """The library may print lines of its own; they are no progress."""
+    try:
+        told = json.loads(line)
+        phase, done, of = str(told["phase"]), int(told["done"]), int(told["of"])
+    except (ValueError, KeyError, TypeError):
+        return
+    on_progress(phase, done, of)
+
+
+def build_within_memory(
+    flavour: Flavour, data: bytes, options: Mapping[str, Any], *, on_progress: OnProgress = _ignore
+) -> Built:
     """Builds as :func:`build_plan` does; where memory is short, again with less workspace and a lower builder level."""
-    built = build_plan(flavour, data, options)
+    built = build_plan(flavour, data, options, on_progress=on_progress)
     tried = []
     for share, level in ((2, 2), (4, 0)):
         if built.plan is not None or not _SHORT_OF_MEMORY.search(built.reason):
@@ -113,7 +164,7 @@ def build_within_memory(flavour: Flavour, data: bytes, options: Mapping[str, Any
             "builder_optimization_level": min(level, options["builder_optimization_level"] or level),
         }
         tried.append(f"{less['workspace_mib']} MiB and level {less['builder_optimization_level']}")
-        built = build_plan(flavour, data, less)
+        built = build_plan(flavour, data, less, on_progress=on_progress)
     if built.plan is None and tried:
         return replace(built, reason=f"{built.reason}; tried again with a workspace of {', then '.join(tried)}")
     return built
@@ -126,8 +177,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root if not inherited else os.pathsep.join([root, inherited])}
 
 
-def _death(child: subprocess.CompletedProcess[bytes]) -> str:
-    if child.returncode < 0:
-        return f"the builder's process was ended by signal {signal.Signals(-child.returncode).name}"
-    lines = child.stderr.decode(errors="replace").strip().splitlines()
-    return f"the builder's process ended with {child.returncode}: {lines[-1] if lines else 'no message'}"
+def _death(code: int, errors: Path) -> str:
+    if code < 0:
+        return f"the builder's process was ended by signal {signal.Signals(-code).name}"
+    lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"the builder's process ended with {code}: {lines[-1] if lines else 'no message'}"

@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import StageError
 from edgekit.files import user_cache_folder
-from edgekit.progress import Progress
+from edgekit.progress import Progress, ProgressTask
 from edgekit.runtime.cuda import device_facts
 from edgekit.runtime.tensorrt import Flavour
 from edgekit.runtime.tensorrt.building import build_within_memory
@@ -75,8 +76,8 @@ def engine_for(
     }
 
     def build() -> bytes:
-        with progress.task(f"building with {flavour.title}", None):
-            built = build_within_memory(flavour, graph, options)
+        with _Phases(progress) as phases:
+            built = build_within_memory(flavour, graph, options, on_progress=phases.tell)
         if built.plan is None:
             raise StageError(
                 f"{built.builder} refused the graph: {built.reason}",
@@ -87,6 +88,33 @@ def engine_for(
     return cache.obtain(
         facts, build, waiting=lambda: progress.task("waiting for another process that builds an engine", None)
     )
+
+
+class _Phases:
+    """Shows a bar for each phase of the builder, one after the other."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._open = ExitStack()
+        self._phase, self._done = "", 0
+        self._bar: ProgressTask | None = None
+
+    def __enter__(self) -> _Phases:
+        self.tell("building the engine", 0, 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def tell(self, phase: str, done: int, of: int) -> None:
+        """Takes note of how many steps of a phase are done."""
+        if phase != self._phase:
+            self._open.close()
+            self._bar = self._open.enter_context(self._progress.task(phase, of if of > 0 else None))
+            self._phase, self._done = phase, 0
+        if self._bar is not None and done > self._done:
+            self._bar.advance(done - self._done)
+            self._done = done
 
 
 def parse_power_mode(text: str) -> str:

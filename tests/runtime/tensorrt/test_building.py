@@ -25,6 +25,18 @@ def test_a_good_graph_becomes_an_engine() -> None:
 
 
 @with_builder
+def test_the_builder_tells_how_far_it_is() -> None:
+    told: list[tuple[str, int, int]] = []
+    graph = graph_of([node("Relu", ["x"], "r"), node("Sigmoid", ["r"], "s"), node("Exp", ["s"], "y")])
+    built = build_plan(TENSORRT_RTX, graph.data, OPTIONS, on_progress=lambda *item: told.append(item))
+    assert built.plan
+    assert told
+    phase, done, of = told[-1]
+    assert phase
+    assert done == of > 0
+
+
+@with_builder
 def test_a_dynamic_batch_gets_a_profile() -> None:
     graph = graph_of([node("Relu", ["x"], "y")], shape=("batch", 3, 8, 8))
     assert build_plan(TENSORRT_RTX, graph.data, OPTIONS).plan
