@@ -8,7 +8,7 @@ import click
 
 from edgekit.bench.build import BuildReport, build_here
 from edgekit.cli.answer import Answer
-from edgekit.cli.options import NEW_PATH, bundle_argument, json_option, target_option, trust_option
+from edgekit.cli.options import bundle_argument, json_option, target_option, trust_option
 from edgekit.progress import progress_for
 from edgekit.table import output_width, table
 
@@ -19,9 +19,8 @@ __all__ = ["command"]
 @bundle_argument
 @target_option
 @trust_option
-@click.option("--cache-dir", type=NEW_PATH, metavar="DIR", help="Where engines are kept.  [default: ~/.cache/edgekit]")
 @json_option
-def command(bundle: Path, target: str | None, trust_plan: bool, cache_dir: Path | None) -> Answer:
+def command(bundle: Path, target: str | None, trust_plan: bool) -> Answer:
     """Builds a bundle's engines for this very machine: on a Jetson, or with an NVIDIA GPU.
 
     Each engine must answer as its program did on the golden inputs. Then they are timed in turns, and the fastest is
@@ -29,7 +28,7 @@ def command(bundle: Path, target: str | None, trust_plan: bool, cache_dir: Path 
     the power mode changed. Takes minutes; with --trust-plan, engines that are in the bundle are used where they fit.
     """
     progress = progress_for(quiet=False)
-    report = build_here(bundle, target=target, trust_plan=trust_plan, cache_dir=cache_dir, progress=progress)
+    report = build_here(bundle, target=target, trust_plan=trust_plan, cache_dir=None, progress=progress)
     return Answer(schema="edgekit.build/1", document=report.to_dict(), text=_text(report))
 
 
