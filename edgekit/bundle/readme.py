@@ -29,8 +29,9 @@ _RTX_PLAN = (
     "Load a plan only from a source that you trust: deserializing it can run code.",
 )
 _TENSORRT = (
-    "edgekit build does all of this on the device. With TensorRT's own tools: build model.onnx there as a strongly",
-    "typed network (trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.plan);",
+    "edgekit build makes the engine on the device, checks it and keeps the fastest. With TensorRT's own tools:",
+    "build model.onnx there as a strongly typed network",
+    "(trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.plan);",
     "every precision is in the graph: give no calibrator and no precision flags.",
     "Triton: platform 'tensorrt_plan', model.plan in the version folder.",
     "DeepStream: nvinfer's own preprocessing makes normalised planar floats, which this input is not. Prepare raw",
