@@ -33,6 +33,7 @@ from benchmarks.zoo.networks import NETWORKS
 
 NAME = "tensorrt_engines"
 TARGET = "rtx"
+_ORDER = ("int8", "fp16", "fp32")
 _MIB = 2**20
 _ALLOWED_DB = 20 * math.log10(1.5)
 _FLOAT_DB = 60.0
@@ -56,9 +57,6 @@ def findings(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def smaller(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns the networks whose engine with a batch of one is smaller in int8 than in fp16, and there than in fp32."""
     return [name for name, item in networks.items() if sorted(item, key=lambda key: _size(item[key])) == [*_ORDER]]
-
-
-_ORDER = ("int8", "fp16", "fp32")
 
 
 def _size(item: Mapping[str, Any]) -> float:

@@ -16,8 +16,10 @@ from edgekit.frontend import load_program
 from edgekit.origins import read_origins
 from edgekit.passes import run_passes
 from edgekit.passes.fold import FoldBatchNorm
+from edgekit.passes.half import ToHalf
 from edgekit.targets import Portable
-from tests.networks import CONTEXT
+from tests.networks import CONTEXT, NETWORKS, folded
+from tests.passes.test_quantize import INT8, quantized
 
 FILE = Path(__file__).name
 
@@ -98,3 +100,13 @@ def test_metadata_of_another_form_tell_nothing(scopes: str) -> None:
     node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
     graph = onnx.helper.make_graph([node], "g", [], [])
     assert read_origins(onnx.helper.make_model(graph)) == {}
+
+
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_int8_layers_with_fp16_around_them_know_where_they_come_from(name: str, dynamic_batch: bool) -> None:
+    program = run_passes(quantized(folded(name), INT8), [ToHalf()], CONTEXT)
+    graph = export_portable(program, portable=Portable(half="graph"), precision="int8", dynamic_batch=dynamic_batch)
+    assert graph.quantized_layers
+    for layer in graph.quantized_layers:
+        assert graph.origins[layer].source.startswith("networks.py, line ")

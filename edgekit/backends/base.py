@@ -75,7 +75,10 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Whether a backend can work here: its version, or the reason why it cannot and what to do."""
+    """Whether a backend can work here: its version, or the reason why it cannot and what to do.
+
+    Where the library is there and no device is, ``hint`` says why.
+    """
 
     version: str | None
     devices: tuple[str, ...] = ()

@@ -98,9 +98,7 @@ def _problem(target: Target, probe: Probe) -> str | None:
     device = target.requires.device
     if device and not any(name == device or name.startswith(f"{device}.") for name in probe.devices):
         found = ", ".join(probe.devices) if probe.devices else "none"
-        return f"no {device} found (devices: {found})"
-    if target.build == "device":
-        return "bundles for it carry the graph and its options; the engine is built on the device"
+        return f"no {device} found (devices: {found})" + (f": {probe.hint}" if probe.hint is not None else "")
     return None
 
 

@@ -71,7 +71,7 @@ class Derived:
         hint = "compile for fp32 or int8 instead (--precision)"
         try:
             answers = self.answers(half)
-        except (NotImplementedError, RuntimeError) as error:  # what torch raises for a kernel that it lacks
+        except RuntimeError as error:  # what torch raises for a kernel that it lacks
             raise StageError(
                 f"'{program.name}': torch cannot compute it in float16 here, so no engine could be checked: {error}",
                 hint=hint,

@@ -108,7 +108,7 @@ def _judge(entry: Entry) -> Choice | _Refusal:
     if missing is not None:
         return _Refusal(entry=entry, reason=missing.message, missing=missing)
     try:
-        absent = missing_device(kind, entry.requires.device if flavour is None else "GPU")
+        absent = missing_device(kind, entry.requires.device)
     except BackendMissing as error:
         return _Refusal(entry=entry, reason=error.message, missing=error)
     if absent is not None:

@@ -227,13 +227,8 @@ def open_entry(
     flavour = flavour_of(entry.backend)
     kind, why = "" if entry.engine is None else entry.engine.kind, ""
     if flavour is not None and not (trusted and _is_of_this_release(entry, flavour)):
-        if not build:
-            raise UserError(
-                f"{bundle.path}: {entry.target} ({entry.precision}): the bundle holds no engine that may be used here",
-                hint="build it: edgekit build; or, if you trust where a bundle with plans comes from: --trust-plan",
-            )
         graph, cache = bundle.read(entry.graph), engine_cache(cache_dir)
-        obtained = engine_for(flavour, graph, entry.options, cache=cache, progress=progress)
+        obtained = engine_for(flavour, graph, entry.options, cache=cache, build=build, progress=progress)
         kind, files, trusted, why = flavour.engine_kind, {"plan": obtained.data}, True, obtained.why_built
     else:
         assert entry.engine is not None

@@ -53,8 +53,11 @@ def _no_gpu() -> str:
     return ""
 
 
+NO_GPU = _no_gpu()
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(bool(_no_gpu()), reason=f"no GPU: {_no_gpu()}")
+@pytest.mark.skipif(bool(NO_GPU), reason=f"no GPU: {NO_GPU}")
 class TestRtxOnGpu(RunningConformance):
     """The same engines, run."""
 

@@ -37,8 +37,8 @@ class Gpu:
         streams: Handle to what waits in it.
     """
 
-    def __init__(self, *, count: int = 1, integrated: bool = False) -> None:
-        self.count, self.integrated = count, integrated
+    def __init__(self, *, count: int = 1) -> None:
+        self.count = count
         self.live: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
@@ -125,14 +125,13 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
     def release(device: int) -> None:
         gpu.retained -= 1
 
-    attributes = {"MAJOR": 8, "MINOR": 9, "INTEGRATED": int(gpu.integrated)}
+    attributes = {"MAJOR": 8, "MINOR": 9}
     driver = pretended_module(
         "cuda.bindings.driver",
         CUresult=CUresult,
         CUdevice_attribute=SimpleNamespace(
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="MAJOR",
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="MINOR",
-            CU_DEVICE_ATTRIBUTE_INTEGRATED="INTEGRATED",
         ),
         CUstream_flags=SimpleNamespace(CU_STREAM_NON_BLOCKING=1),
         cuInit=lambda flags: (ok,) if gpu.count else (CUresult.CUDA_ERROR_NO_DEVICE,),
@@ -140,7 +139,6 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         cuDeviceGet=lambda index: (ok, index),
         cuDeviceGetAttribute=lambda key, device: (ok, attributes[key]),
         cuDeviceGetName=lambda size, device: (ok, b"Pretended GPU\0\0"),
-        cuDeviceTotalMem=lambda device: (ok, MEMORY_BYTES),
         cuDriverGetVersion=lambda: (ok, 13010),
         cuDevicePrimaryCtxRetain=retain,
         cuDevicePrimaryCtxRelease=did(release),
@@ -230,12 +228,6 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         def compute_capability(self) -> tuple[int, int]:
             return 8, 9
 
-        def total_memory(self) -> int:
-            return MEMORY_BYTES
-
-        def get_attribute(self, key: str) -> int:
-            return int(gpu.integrated)
-
         def retain_primary_context(self) -> Context:
             gpu.retained += 1
             return Context()
@@ -268,7 +260,6 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         Context=Context,
         Device=Device,
         Stream=Stream,
-        device_attribute=SimpleNamespace(INTEGRATED="INTEGRATED"),
         get_driver_version=lambda: 13010,
         init=init,
         mem_alloc=Allocation,

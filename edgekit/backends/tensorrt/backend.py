@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.backends.base import Engine, PortableGraph, Probe, Rehearsal, Verdict
-from edgekit.backends.tensorrt.devices import gpu_names
 from edgekit.backends.tensorrt.options import build_options, engine_table
 from edgekit.errors import BackendMissing, StageError, UserError
+from edgekit.runtime.cuda import device_facts
 from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
 from edgekit.runtime.tensorrt import TENSORRT_RTX, Flavour
@@ -38,8 +38,13 @@ class TensorRtBackend:
         try:
             library = self.flavour.library()
         except BackendMissing as error:
-            return Probe(version=None, devices=gpu_names(), missing=error.message, hint=error.hint)
-        return Probe(version=str(library.__version__), devices=gpu_names())
+            return Probe(version=None, missing=error.message, hint=error.hint)
+        version = str(library.__version__)
+        try:
+            gpus = device_facts()
+        except BackendMissing as error:
+            return Probe(version=version, hint=error.message)
+        return Probe(version=version, devices=tuple(f"GPU.{index} ({gpu.name})" for index, gpu in enumerate(gpus)))
 
     def supports(self, graph: PortableGraph, target: Target) -> tuple[Verdict, ...]:
         """Says for each node whether the target's TensorRT release takes it."""

@@ -47,12 +47,11 @@ def open_device(index: int) -> _Device:
 
 def _facts(device: Any) -> DeviceFacts:
     attribute = driver.CUdevice_attribute
-    major, minor, integrated = (
+    major, minor = (
         int(_done(driver.cuDeviceGetAttribute(key, device)))
         for key in (
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-            attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED,
         )
     )
     version = int(_done(driver.cuDriverGetVersion()))
@@ -60,9 +59,7 @@ def _facts(device: Any) -> DeviceFacts:
     return DeviceFacts(
         name=bytes(name).split(b"\0")[0].decode(errors="replace"),
         compute_capability=f"{major}.{minor}",
-        memory_bytes=int(_done(driver.cuDeviceTotalMem(device))),
         driver=f"{version // 1000}.{version % 1000 // 10}",
-        integrated=bool(integrated),
     )
 
 

@@ -20,16 +20,12 @@ class DeviceFacts:
     Attributes:
         name: Such as ``Orin`` or ``NVIDIA GeForce RTX 4070``.
         compute_capability: Generation, such as ``8.7``.
-        memory_bytes: Of the device; on a Jetson the system's, which it shares.
         driver: CUDA version that the driver supports, such as ``12.6``.
-        integrated: Whether it shares the system's memory.
     """
 
     name: str
     compute_capability: str
-    memory_bytes: int
     driver: str
-    integrated: bool
 
 
 class Stream(Protocol):

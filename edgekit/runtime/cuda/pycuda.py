@@ -44,9 +44,7 @@ def _facts(device: Any) -> DeviceFacts:
     return DeviceFacts(
         name=str(device.name()),
         compute_capability=f"{major}.{minor}",
-        memory_bytes=int(device.total_memory()),
         driver=f"{version // 1000}.{version % 1000 // 10}",
-        integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import StageError
+from edgekit.errors import StageError, UserError
 from edgekit.files import user_cache_folder
 from edgekit.progress import Progress, ProgressTask
 from edgekit.runtime.cuda import device_facts
@@ -54,7 +54,7 @@ def machine_facts(flavour: Flavour) -> dict[str, str]:
 
 
 def engine_for(
-    flavour: Flavour, graph: bytes, options: Mapping[str, Any], *, cache: EngineCache, progress: Progress
+    flavour: Flavour, graph: bytes, options: Mapping[str, Any], *, cache: EngineCache, build: bool, progress: Progress
 ) -> Obtained:
     """Returns the plan of a graph for this machine.
 
@@ -63,10 +63,12 @@ def engine_for(
         graph: Serialized ONNX model.
         options: As a bundle's entry carries them.
         cache: Where it is looked for, and kept.
+        build: Whether it may be built.
         progress: Where it is shown that a build runs, or is waited for.
 
     Raises:
         BackendMissing: The library, the driver or the GPU is missing.
+        UserError: It is not in the cache, and may not be built.
         StageError: The library refuses the graph, or memory is short.
     """
     facts = {
@@ -75,7 +77,12 @@ def engine_for(
         **machine_facts(flavour),
     }
 
-    def build() -> bytes:
+    def built_now() -> bytes:
+        if not build:
+            raise UserError(
+                f"no engine for this machine ({facts['library']}, {facts['gpu']}) was built from this graph yet",
+                hint="build it: edgekit build; or, if you trust where a bundle with plans comes from: --trust-plan",
+            )
         with _Phases(progress) as phases:
             built = build_within_memory(flavour, graph, options, on_progress=phases.tell)
         if built.plan is None:
@@ -86,7 +93,7 @@ def engine_for(
         return built.plan
 
     return cache.obtain(
-        facts, build, waiting=lambda: progress.task("waiting for another process that builds an engine", None)
+        facts, built_now, waiting=lambda: progress.task("waiting for another process that builds an engine", None)
     )
 
 
