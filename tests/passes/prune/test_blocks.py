@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.passes.prune.networks import NETWORKS, Case, Classified, Residual, build
 from torch import Tensor, nn
 
 from edgekit.errors import ConfigError
@@ -19,6 +18,7 @@ from edgekit.passes.prune.prune import distance_on
 from edgekit.passes.prune.rules import TABLE
 from edgekit.program import Program
 from edgekit.progress import SilentProgress
+from tests.passes.prune.networks import NETWORKS, Case, Classified, Residual, build
 
 CONTEXT = PassContext(progress=SilentProgress())
 

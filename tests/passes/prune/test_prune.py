@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.passes.prune.networks import NETWORKS, build
 
 from edgekit.errors import ConfigError, StageError
 from edgekit.frontend import load_program
@@ -13,6 +12,7 @@ from edgekit.passes.prune import Prune, PruneOptions
 from edgekit.passes.prune.oracle import TOLERANCE
 from edgekit.program import Program
 from edgekit.progress import SilentProgress
+from tests.passes.prune.networks import NETWORKS, build
 
 CONTEXT = PassContext(progress=SilentProgress())
 
