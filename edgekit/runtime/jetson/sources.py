@@ -44,19 +44,18 @@ def run_command(command: Sequence[str], lines: int | None = None, *, limit_s: fl
     except OSError:
         return None
     found: list[str] = []
-    with child:
-        timer = threading.Timer(limit_s, child.kill)
-        timer.start()
-        try:
+    timer = threading.Timer(limit_s, child.kill)
+    timer.start()
+    try:
+        with child:  # waits for its end
             assert child.stdout is not None
             for line in child.stdout:
                 found.append(line)
                 if len(found) == lines:
+                    child.kill()
                     break
-        finally:
-            timer.cancel()
-            if lines is not None:
-                child.kill()
+    finally:
+        timer.cancel()
     return "".join(found)
 
 
