@@ -17,7 +17,6 @@ from edgekit.cli.main import main
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.progress import SilentProgress
 from edgekit.runtime import load
-from edgekit.runtime.tensorrt.engines import parse_power_mode
 from tests.compiler.world import World, make_world
 from tests.runtime.nvidia import Gpu, bindings, install
 from tests.runtime.pretended_tensorrt import stand_in_builder, tensorrt
@@ -193,8 +192,3 @@ def test_without_a_gpu_the_verb_ends_with_the_code_of_a_missing_backend(
     )
     with pytest.raises(BackendMissing):
         load(bundle)
-
-
-def test_power_modes() -> None:
-    assert parse_power_mode("NV Fan Mode:quiet\nNV Power Mode: MAXN_SUPER\n2") == "MAXN_SUPER"
-    assert parse_power_mode("") == ""
