@@ -16,7 +16,7 @@ from edgekit.compiler.derived import Derived
 from edgekit.compiler.gates import accuracy_gate, accuracy_of, golden_gate, speed_gate
 from edgekit.compiler.golden import golden_from, golden_inputs
 from edgekit.compiler.history import history, scheme_name
-from edgekit.compiler.images import Images
+from edgekit.compiler.images import Images, ImageSets
 from edgekit.compiler.inputs import Inputs, Job, check_output
 from edgekit.compiler.mixed import mix
 from edgekit.compiler.options import CompileOptions
@@ -26,7 +26,8 @@ from edgekit.compiler.quantization import Quantized, quantize
 from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.selection import Selection, select
-from edgekit.compiler.warn import data_warnings, diagnostic_warnings, target_warnings
+from edgekit.compiler.shaping import StageReport
+from edgekit.compiler.warn import data_warnings, diagnostic_warnings, stage_warnings, target_warnings
 from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, StageError
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
@@ -42,17 +43,27 @@ from edgekit.targets import QuantizeRules
 __all__ = ["compile_program"]
 
 Array = np.ndarray[Any, Any]
-# Every candidate is evaluated on all of these images, so more of them are kept than of those that calibrate.
-_KEEP_EVALUATION_BYTES = 256 << 20
 
 
-def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *, progress: Progress) -> CompileReport:
+def compile_program(
+    program: Program,
+    inputs: Inputs,
+    options: CompileOptions,
+    *,
+    images: ImageSets,
+    original: Program | None = None,
+    stages: tuple[StageReport, ...] = (),
+    progress: Progress,
+) -> CompileReport:
     """Takes a program through all targets and writes one bundle; nothing is written before every gate has spoken.
 
     Args:
         program: From a frontend.
         inputs: From :func:`edgekit.compiler.inputs.gather`.
         options: The user's wishes.
+        images: Opened, from ``inputs``.
+        original: The network that was given, where stages changed it: drops are measured against it.
+        stages: What they did, for the report.
         progress: Where progress is shown.
 
     Raises:
@@ -68,26 +79,24 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
     if inputs.spec is not None:
         passes.append(FoldPreprocessing())
     floating = run_passes(program, passes, context)
-    spec = inputs.spec
-    calibration = evaluation = None
-    if spec is not None and inputs.calibration is not None:
-        calibration = Images(inputs.calibration, spec)
-    if spec is not None and inputs.evaluation is not None:
-        evaluation = Images(inputs.evaluation, spec, keep_bytes=_KEEP_EVALUATION_BYTES)
+    calibration = images.calibration
     if options.golden_from_data and calibration is not None:
         golden = golden_from(calibration, floating, count=options.golden)
     else:
         golden = golden_inputs(floating, count=options.golden, seed=inputs.recipe.seed)
     derived = Derived(
         floating=floating,
+        original=None if original is None else run_passes(original, passes, context),
         golden=golden,
-        evaluation=evaluation,
+        evaluation=images.evaluation,
         dynamic_batch=options.dynamic_batch,
         context=context,
     )
     if inputs.spec is not None:
         _check_decodes(derived, inputs.spec)
-    flow = _Flow(inputs=inputs, options=options, context=context, calibration=calibration, derived=derived)
+    flow = _Flow(
+        inputs=inputs, options=options, context=context, calibration=calibration, derived=derived, stages=stages
+    )
     return flow.run(output)
 
 
@@ -114,6 +123,7 @@ class _Flow:
     context: PassContext
     calibration: Images | None
     derived: Derived
+    stages: tuple[StageReport, ...]
 
     def run(self, output: Path) -> CompileReport:
         # Before the long work, so that unreadable images show in seconds.
@@ -136,6 +146,7 @@ class _Flow:
             content_digest="",
             bundle_bytes=0,
             float_accuracy=None if reference is None else accuracy_of(reference, None, simulated=True),
+            stages=self.stages,
             targets=tuple(reports),
             data=data,
             history=history(floating=self.derived.floating, quantized=quantized, packed=packed, jobs=self.inputs.jobs),
@@ -143,6 +154,7 @@ class _Flow:
             warnings=(
                 *self.inputs.warnings,
                 *data_warnings(data),
+                *stage_warnings(self.stages),
                 *(line for scheme, item in diagnostics.items() for line in diagnostic_warnings(scheme, item)),
                 *(line for target in reports for line in target_warnings(target, accuracy_known=reference is not None)),
             ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from edgekit.compiler.shaping import DistillStage, Stage
 from edgekit.config import nearest
 from edgekit.errors import ConfigError
 from edgekit.runtime.tasks.base import Spec
@@ -40,6 +41,10 @@ class CompileOptions:
         golden: Number of golden images.
         golden_from_data: Take golden inputs from ``data`` instead of synthetic ones (they travel in the bundle!).
         threads: Engine threads for timing and evaluation; None leaves it to the engine.
+        stages: What happens to the network before it is quantized, in order.
+        train_data: Folder of images that the stages train on; images of the accuracy gate are left out of it.
+        checkpoints: Folder for the state of trainings; None derives ``<output>.training`` where a stage trains.
+        resume: Go on where the checkpoints are.
     """
 
     targets: tuple[str | Path, ...] = ()
@@ -59,6 +64,10 @@ class CompileOptions:
     golden: int = 4
     golden_from_data: bool = False
     threads: int | None = None
+    stages: tuple[Stage, ...] = ()
+    train_data: Path | None = None
+    checkpoints: Path | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if not self.max_drop >= 0:  # also refuses NaN, which would accept every drop
@@ -74,3 +83,12 @@ class CompileOptions:
             raise ConfigError(f"unknown precision '{self.precision}'", hint=nearest(self.precision, choices))
         if self.golden_from_data and self.data is None:
             raise ConfigError("golden_from_data needs data", hint="give --data, or leave the golden inputs synthetic")
+        trains = any(isinstance(stage, DistillStage) for stage in self.stages)
+        if trains and self.train_data is None:
+            raise ConfigError("distillation needs images to train on", hint="give a folder (--train-data)")
+        if self.train_data is not None and not trains:
+            raise ConfigError(
+                "train_data was given and nothing trains on it", hint="say for how long (--distill EPOCHS)"
+            )
+        if self.resume and not trains:
+            raise ConfigError("there is no training to resume", hint="leave --resume out, or train (--distill EPOCHS)")

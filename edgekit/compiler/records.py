@@ -169,6 +169,7 @@ class DataReport:
         calibration: Images that ranges were found on.
         evaluation: Images of the accuracy gate.
         evaluation_source: Says where they are from, and what that means for the number.
+        training: Images that stages trained on.
         skipped: Images of both that could not be read, each with the reason; not counted above.
         notes: What was decided while the images were chosen.
     """
@@ -176,5 +177,6 @@ class DataReport:
     calibration: int = 0
     evaluation: int = 0
     evaluation_source: str = "none"
+    training: int = 0
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
