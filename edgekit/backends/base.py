@@ -64,6 +64,7 @@ class Engine:
         kind: Key of the session table in ``edgekit.runtime.sessions``.
         files: Role (``xml``, ``bin``, ``plan``) to content.
         options: Options for opening, in the backend's words, JSON-able.
+        compress: Roles that a bundle stores compressed: it pays, and unpacking them takes little beside opening.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Engine:
     options: Mapping[str, Any]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    compress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

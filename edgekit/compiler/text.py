@@ -48,9 +48,16 @@ def _row(item: CandidateReport) -> list[str]:
         "-" if drop is None else f"{drop.estimate:.2f} [{drop.low:.2f}, {drop.high:.2f}]{kind}",
         "-" if latency is None else f"{latency.p50_ms:.3f}",
         "-" if ratio is None else f"{ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
-        f"{item.engine_bytes / 1024:.0f}" if item.engine_bytes else "-",
+        _engine_size(item),
         ", ".join(f"{count} {name}" for name, count in item.layer_counts().items()),
     ]
+
+
+def _engine_size(item: CandidateReport) -> str:
+    if not item.engine_bytes:
+        return "-"
+    size = f"{item.engine_bytes / 1024:.0f}"
+    return size if item.stored_bytes == item.engine_bytes else f"{size} ({item.stored_bytes / 1024:.0f} in bundle)"
 
 
 def data_text(data: DataReport, rows: Sequence[tuple[str, str]]) -> str:
