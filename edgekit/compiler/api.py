@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from edgekit.backends.batch import parse_batch
 from edgekit.compiler.flow import compile_program
 from edgekit.compiler.inputs import gather
 from edgekit.compiler.options import Choice, CompileOptions
@@ -34,6 +35,7 @@ def compile(
     strict: bool = False,
     max_drop: float = 1.0,
     max_eval: int = 2000,
+    batch: int | str | Sequence[int] | None = None,
     dynamic_batch: bool = False,
     timing: bool = True,
     golden: int = 4,
@@ -57,6 +59,8 @@ def compile(
         output: The bundle; None derives it from the model's name.
         recipe, samples, seed, precision, strict, max_drop, max_eval, dynamic_batch, timing, golden, golden_from_data,
             threads: See :class:`edgekit.compiler.CompileOptions`.
+        batch: How many images engines take at once: ``8`` (up to eight, tuned for eight), or smallest, best and
+            largest, as ``"1/4/16"`` or ``(1, 4, 16)``. None: one, or with ``dynamic_batch`` what the target says.
         arch: For a checkpoint: ``package.module:callable`` that builds the model.
         arch_path: Folder from which ``arch`` is imported.
         arch_args: Arguments of the callable, as text; read as Python literals where they are such.
@@ -89,6 +93,7 @@ def compile(
         strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
+        batch=None if batch is None else parse_batch(batch),
         dynamic_batch=dynamic_batch,
         timing=timing,
         golden=golden,

@@ -161,7 +161,7 @@ def build_candidate(
         engine_bytes=_size({} if engine is None else engine.files),
         stored_bytes=_size({} if engine is None else {**engine.files, **smaller}),
         float_distance=distance if math.isfinite(distance) else None,
-        findings=findings,
+        findings=(*findings, *(() if engine is None else engine.findings)),
         rehearsal=None if rehearsal is None else to_dict(rehearsal),
     )
     return Candidate(
