@@ -12,7 +12,7 @@ OWN = 'File "/home/me/heads.py", line 12, in forward\n    return det(x)'
 @pytest.mark.parametrize(
     "inner",
     [
-        'File "/opt/lib/python3.11/site-packages/torch/nn/modules/linear.py", line 134, in forward\n    return F.linear()',
+        'File "/opt/site-packages/torch/nn/modules/linear.py", line 134, in forward\n    return F.linear()',
         'File "C:\\lib\\site-packages\\torch\\nn\\functional.py", line 1, in relu\n    y',
         'File "<eval_with_key>.26", line 5, in forward\n    mul = torch.ops.aten.mul.Tensor(x, 2);  x = None',
     ],
