@@ -33,7 +33,8 @@ Examples:
   edgekit compile model.pt2 --task task.toml --data calib/ -o model.edge
   edgekit compile weights.pt --arch mymodels:resnet56 --task task.toml --data calib/ \\
       --target jetson --target x86-cpu
-  edgekit compile model.pt2 --task task.toml --data calib/ --prune 0.5 --distill 10 --train-data train/""",
+  edgekit compile model.pt2 --task task.toml --data calib/ --prune 0.5 --distill 10 --train-data train/
+  edgekit compile model.pt2 --task task.toml --data calib/ --target rtx --batch 1/4/16""",
 )
 @click.argument("model", type=EXISTING_PATH, metavar="MODEL")
 @click.option(
@@ -108,7 +109,14 @@ Examples:
     metavar="N",
     help="Most images that the accuracy gate uses.",
 )
-@click.option("--dynamic-batch", is_flag=True, help="Make engines that take any number of images at once.")
+@click.option(
+    "--batch",
+    metavar="N|1/BEST/N",
+    help="Make engines that take up to N images at once, tuned for N or for BEST; overrides the target.  [default: 1]",
+)
+@click.option(
+    "--dynamic-batch", is_flag=True, help="Make engines that take any number of images, or as many as the target says."
+)
 @click.option("--no-timing", is_flag=True, help="Do not time candidates here; latency stays unverified.")
 @click.option(
     "--golden",
@@ -178,6 +186,7 @@ def command(
     strict: bool,
     max_drop: float,
     max_eval: int,
+    batch: str | None,
     dynamic_batch: bool,
     no_timing: bool,
     golden: int,
@@ -216,6 +225,7 @@ def command(
         strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
+        batch=batch,
         dynamic_batch=dynamic_batch,
         timing=not no_timing,
         golden=golden,

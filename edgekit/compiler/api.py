@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from edgekit.backends.batch import parse_batch
 from edgekit.compiler.flow import compile_program
 from edgekit.compiler.images import ImageSets
 from edgekit.compiler.inputs import Inputs, check_output, gather
@@ -43,6 +44,7 @@ def compile(
     strict: bool = False,
     max_drop: float = 1.0,
     max_eval: int = 2000,
+    batch: int | str | Sequence[int] | None = None,
     dynamic_batch: bool = False,
     timing: bool = True,
     golden: int = 4,
@@ -86,6 +88,8 @@ def compile(
         student_args: Arguments of that callable, as text.
         checkpoints: Folder for the state of trainings; None derives ``<output>.training``.
         resume: Go on where the checkpoints are.
+        batch: How many images engines take at once: ``8`` (up to eight, tuned for eight), or smallest, best and
+            largest, as ``"1/4/16"`` or ``(1, 4, 16)``. None: one, or with ``dynamic_batch`` what the target says.
         arch: For a checkpoint: ``package.module:callable`` that builds the model.
         arch_path: Folder from which ``arch`` is imported.
         arch_args: Arguments of the callable, as text; read as Python literals where they are such.
@@ -125,6 +129,7 @@ def compile(
         strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
+        batch=None if batch is None else parse_batch(batch),
         dynamic_batch=dynamic_batch,
         timing=timing,
         golden=golden,

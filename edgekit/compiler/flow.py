@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.backends.base import Backend
+from edgekit.backends.batch import BatchRange
 from edgekit.compiler.candidates import MIXED, Candidate, Failure, build_candidate
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.gates import accuracy_gate, accuracy_of, golden_gate, speed_gate
@@ -32,7 +33,7 @@ from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, 
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
 from edgekit.passes.samples import CalibrationData
-from edgekit.program import Program
+from edgekit.program import Program, Record
 from edgekit.progress import Progress
 from edgekit.runtime.machine import describe_machine
 from edgekit.runtime.session import Session
@@ -71,7 +72,7 @@ def compile_program(
         StageError: The forced candidate could not be built, or none could.
         UserError: The program does not fit the task spec, or too many images cannot be read.
     """
-    _check_batch(program)
+    _check_batch(program, options)
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     context = PassContext(progress=progress)
@@ -79,6 +80,8 @@ def compile_program(
     if inputs.spec is not None:
         passes.append(FoldPreprocessing())
     floating = run_passes(program, passes, context)
+    if options.batch is not None:
+        floating = floating.recorded(_batch_record(options.batch))
     calibration = images.calibration
     if options.golden_from_data and calibration is not None:
         golden = golden_from(calibration, floating, count=options.golden)
@@ -89,7 +92,7 @@ def compile_program(
         original=None if original is None else run_passes(original, passes, context),
         golden=golden,
         evaluation=images.evaluation,
-        dynamic_batch=options.dynamic_batch,
+        dynamic_batch=options.many_images,
         context=context,
     )
     if inputs.spec is not None:
@@ -100,7 +103,7 @@ def compile_program(
     return flow.run(output)
 
 
-def _check_batch(program: Program) -> None:
+def _check_batch(program: Program, options: CompileOptions) -> None:
     fixed = {spec.shape[0] if spec.shape else 0 for spec in program.inputs} - {None, 1}
     if fixed:
         shapes = ", ".join(f"'{spec.name}' {spec.shape}" for spec in program.inputs)
@@ -108,6 +111,21 @@ def _check_batch(program: Program) -> None:
             f"'{program.name}' takes only inputs of {shapes}: expected a first dimension that may be 1, the batch",
             hint="export it for a batch of 1, or for any: dynamic_shapes={0: torch.export.Dim('batch')}",
         )
+    if options.many_images and not program.dynamic_batch:
+        asked = "a dynamic batch" if options.batch is None else f"batch {options.batch}"
+        reasons = [item.why for record in program.history for item in record.skipped if item.what == "dynamic batch"]
+        raise ModelError(
+            f"'{program.name}' takes one image at a time, and {asked} was asked for"
+            + (f": {reasons[0]}" if reasons else ""),
+            hint="write the model for any number of images and export it with a dynamic batch: torch.export.export("
+            "model, args, dynamic_shapes=({0: torch.export.Dim('batch')},)); or compile for one image",
+        )
+
+
+def _batch_record(batch: BatchRange) -> Record:
+    details = {"smallest": batch.smallest, "best": batch.best, "largest": batch.largest}
+    summary = f"engines take up to {batch.largest} images at once and are tuned for {batch.best}, as asked for"
+    return Record(stage="batch", summary=summary, details=details)
 
 
 def _check_decodes(derived: Derived, spec: Spec) -> None:

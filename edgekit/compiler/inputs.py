@@ -164,6 +164,10 @@ def _shared_warning(shared: int, total: int) -> str:
 
 def _jobs(options: CompileOptions) -> tuple[Job, ...]:
     targets = [load_target(name) for name in options.targets] if options.targets else [default_target()]
+    if options.batch is not None:
+        # Every backend's table has the key. A target that cannot take it says so here, before the long work.
+        sizes = list(options.batch.sizes)
+        targets = [replace(target, engine={**target.engine, "batch": sizes}) for target in targets]
     names = [target.name for target in targets]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -175,6 +179,8 @@ def _jobs(options: CompileOptions) -> tuple[Job, ...]:
         if target.build != "device" and probe.version is None:
             raise BackendMissing(f"target '{target.name}' needs {target.backend}: {probe.missing}", hint=probe.hint)
         precisions = precisions_for(target, backend, options)
+        for precision in precisions:
+            backend.options(target, precision)
         jobs.append(Job(target=target, backend=backend, precisions=precisions))
     return tuple(jobs)
 

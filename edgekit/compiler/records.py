@@ -99,6 +99,7 @@ class CandidateReport:
         reason: Why.
         gate: Which gate rejected it: ``golden``, ``accuracy`` or ``speed``; empty where none did.
         graph_bytes, engine_bytes: Sizes; no engine where the device builds it.
+        stored_bytes: What the engine takes in the bundle: less than ``engine_bytes`` where it is stored compressed.
         golden: Output name to the engine's relative L2 error against the program on the golden inputs; None where it is
             not finite.
         golden_limit: Its limit; None where no engine was opened.
@@ -118,6 +119,7 @@ class CandidateReport:
     gate: Literal["", "golden", "accuracy", "speed"] = ""
     graph_bytes: int = 0
     engine_bytes: int = 0
+    stored_bytes: int = 0
     golden: Mapping[str, float | None] = field(default_factory=dict)
     golden_limit: float | None = None
     float_distance: float | None = None

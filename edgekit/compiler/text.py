@@ -68,7 +68,7 @@ def _row(item: CandidateReport) -> list[str]:
         f"{_drop(accuracy)}{kind}",
         "-" if latency is None else f"{latency.p50_ms:.3f}",
         "-" if ratio is None else f"{ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
-        f"{item.engine_bytes / 1024:.0f}" if item.engine_bytes else "-",
+        _engine_size(item),
         ", ".join(f"{count} {name}" for name, count in item.layer_counts().items()),
     ]
 
@@ -76,6 +76,13 @@ def _row(item: CandidateReport) -> list[str]:
 def _drop(accuracy: Accuracy | None) -> str:
     drop = None if accuracy is None else accuracy.drop
     return "-" if drop is None else f"{drop.estimate:.2f} [{drop.low:.2f}, {drop.high:.2f}]"
+
+
+def _engine_size(item: CandidateReport) -> str:
+    if not item.engine_bytes:
+        return "-"
+    size = f"{item.engine_bytes / 1024:.0f}"
+    return size if item.stored_bytes == item.engine_bytes else f"{size} ({item.stored_bytes / 1024:.0f} in bundle)"
 
 
 def data_text(data: DataReport, rows: Sequence[tuple[str, str]]) -> str:
