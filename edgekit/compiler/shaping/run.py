@@ -92,7 +92,7 @@ def shape(
     """Runs stages on a program, before anything is folded.
 
     Args:
-        program: From a frontend.
+        program: From a frontend; a student that is rolled back leaves the teacher in its place.
         stages: In order.
         data: Images.
         teacher: Whose answers are learned, and whose accuracy is the measure; the program itself, or a larger one.
@@ -118,7 +118,8 @@ def shape(
             context=context,
         )
         reference = run.metric(teacher, "evaluating the given network")
-        reports = []
+        reports: list[StageReport] = []
+        before = teacher
         for index, group in enumerate(grouped(stages)):
             tried = run.stages(program, group, index)
             measured = run.metric(tried, f"evaluating after stage {index + 1}")
@@ -126,7 +127,7 @@ def shape(
             # Every process must go the same way, whatever the last digits of its own measurement.
             kept = world.from_leader(report.kept)
             reports.append(replace(report, kept=kept))
-            program = tried if kept else program
+            program = before = tried if kept else before
         return Shaped(program=program, reports=tuple(reports), leads=world.leads)
 
 
