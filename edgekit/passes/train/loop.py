@@ -171,7 +171,8 @@ class _Training:
         fingerprint = self._fingerprint()
         resumed = self._taken_up(fingerprint)
         first = 0 if resumed is None else resumed
-        total = max(1, (options.epochs - first) * (self._data.steps + self._scoring_steps))
+        scorings = options.epochs - first + (resumed is None)
+        total = max(1, (options.epochs - first) * self._data.steps + scorings * self._scoring_steps)
         with progress.task(f"training {self._program.name}", total) as bar:
             if resumed is None:
                 self._course.before = self._course.best = self._course.last = self._scored(bar)

@@ -374,6 +374,13 @@ def test_data_that_cannot_be_used(tmp_path: Path) -> None:
         fine_tune(_program("residual"), TrainImages(data=flat), OPTIONS)
 
 
+def test_classes_in_another_order_than_the_labels_are_refused(data: Dataset) -> None:
+    alphabetic = read_folder(data.samples[0].path.parents[1], None)
+    assert alphabetic.classes == tuple(sorted(networks.LABELS))
+    with pytest.raises(DataError, match=r"not the task's labels .*, or in another order"):
+        fine_tune(_program("residual"), TrainImages(data=alphabetic), OPTIONS)
+
+
 def test_an_unreadable_image_is_left_out_and_named(tmp_path: Path) -> None:
     data = coloured(tmp_path, 10)
     data.samples[3].path.write_bytes(b"no image")
