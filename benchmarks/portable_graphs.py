@@ -47,7 +47,7 @@ def programs(floating: Program, target: Target, images: torch.Tensor) -> dict[st
     """
     recipe, context = load_recipe(_RECIPE), PassContext(progress=SilentProgress())
     size = recipe.batch_size if floating.dynamic_batch else 1
-    data = CalibrationData(source=lambda: ((batch,) for batch in images.split(size)), count=len(images))
+    data = CalibrationData(source=lambda: ((batch,) for batch in torch.split(images, size)), count=len(images))
     quantized = quantize(floating, rules=target.quantize, recipe=recipe, data=data, context=context).program
     return {
         "int8": run_passes(quantized, [ToHalf()], context),
