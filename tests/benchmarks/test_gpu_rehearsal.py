@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 pytest.importorskip("scipy")
 
+import edgekit
 from benchmarks import gpu, gpu_trial, gpu_worker
 from benchmarks.cifar import read_spec
 from benchmarks.gpu_report import to_markdown
 from benchmarks.gpu_worker import AGAIN, ORT, TORCH, side_name
-from benchmarks.models.resnet_cifar import resnet56
+from benchmarks.models.resnet_cifar import CifarResNet
 from benchmarks.record import SCHEMA
+from benchmarks.trained import NETWORKS
 from edgekit.runtime.tensorrt import TENSORRT_RTX
 from tests.gpu.grounds import STAND_IN_VERSION, environment, pretended_driver
 from tests.runtime.nvidia import Gpu, install
@@ -26,8 +31,17 @@ from tests.runtime.pretended_tensorrt import stand_in_builder, tensorrt
 
 pytestmark = pytest.mark.slow
 
+SHALLOW = """
+from benchmarks.models.resnet_cifar import CifarResNet
+def network():
+    return CifarResNet(1, 10)
+"""
 TESTS = {"passed": 1, "failures": {}, "skips": {}}
 QUICK = ["--samples", "20", "--processes", "2", "--blocks", "2", "--calls", "2", "--settle", "0", "--warm-up", "0.01"]
+
+
+def shallow() -> nn.Module:
+    return CifarResNet(1, 10)
 
 
 @pytest.fixture
@@ -41,13 +55,23 @@ def fake_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpu:
     for name, value in environment(tmp_path / "stand-ins").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(gpu, "run_tests", lambda **_: TESTS)
+    # Peers are missing here, also on a machine that has them.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    # The flow is that of the large network: one block a stage, and the recipe that is done in seconds.
+    (tmp_path / "shallow.py").write_text(SHALLOW)
+    changed = {"arch": "shallow:network", "arch_path": tmp_path, "recipe": "fast"}
+    compile_large = edgekit.compile
+    monkeypatch.setattr(edgekit, "compile", lambda *given, **keys: compile_large(*given, **{**keys, **changed}))
+    monkeypatch.setattr(gpu_worker, "_NETWORK", replace(NETWORKS["resnet56"], build=shallow))
+    monkeypatch.setattr(gpu_worker, "float_module", lambda path: shallow())
     return made
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> list[str]:
     torch.manual_seed(0)
-    torch.save({"state_dict": resnet56().state_dict()}, tmp_path / "weights.th")
+    torch.save({"state_dict": shallow().state_dict()}, tmp_path / "weights.th")
     generator = np.random.default_rng(0)
     for folder, count in (("data", 4), ("test", 2)):
         for label in read_spec().labels:  # type: ignore[attr-defined]
@@ -103,6 +127,8 @@ def test_every_part_runs_and_is_recorded(
     assert set(latency["time_us"]) == {int8, fp16, f"{int8}{AGAIN}"}
     assert latency["best"] in (int8, fp16)
     assert set(latency["missing"]) == {TORCH, ORT}
+    assert "finds no GPU" in latency["missing"][TORCH]
+    assert "CUDAExecutionProvider" in latency["missing"][ORT]
     assert results["tests"] == TESTS
     text = capsys.readouterr().out
     assert to_markdown(result) in text
