@@ -33,7 +33,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,6 @@ from benchmarks.record import RESULTS, document, publish
 from benchmarks.sides import opening_order
 from benchmarks.verdicts import kept as all_kept
 from edgekit.errors import BackendMissing
-from edgekit.runtime.tensorrt import Flavour
 
 __all__ = ["NAME", "main", "measure", "to_markdown"]
 
@@ -78,9 +76,16 @@ class Parts:
         return self.made(name, lambda: run_fresh("gpu_worker", dict(task), limit_s=self._limit_s))
 
     def made(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The same for any function; what fails by an error is not kept, so that it is tried again."""
+        """The same for any function; what failed is not kept, so that it is tried again."""
+
+        def attempt() -> dict[str, Any]:
+            facts = make()
+            if "failed" in facts:
+                raise RuntimeError(facts["failed"])
+            return facts
+
         try:
-            facts = kept(self.work / "parts" / f"{name}.json", self._stamp, make)
+            facts = kept(self.work / "parts" / f"{name}.json", self._stamp, attempt)
         except RuntimeError as error:
             facts = {"failed": self.plain(str(error))}
         print(f"{name}: {facts.get('failed', 'done')}", flush=True)
@@ -105,8 +110,8 @@ def measure(options: argparse.Namespace, parts: Parts) -> dict[str, Any]:
         if lacking:
             targets[target] = {"missing": lacking}
             continue
-        refused = parts.made(f"{target}-trial", partial(_trial, flavour))["refused"]
-        targets[target] = {"library": flavour.title, "refused": parts.plain(refused)}
+        refused = parts.plain(refusal(flavour))
+        targets[target] = {"library": flavour.title, "refused": refused}
         if not refused:
             told = {**common, "bundle": str(parts.work.absolute() / f"{target}.edge"), "target": target}
             targets[target] |= _target(parts, told, options, reference)
@@ -182,10 +187,6 @@ def _latency(
             return run
         runs.append({**run, "missing": {**absent, **{key: parts.plain(why) for key, why in run["missing"].items()}}})
     return summarize_latency(runs)
-
-
-def _trial(flavour: Flavour) -> dict[str, Any]:
-    return {"refused": refusal(flavour)}
 
 
 def _share(outcomes: str) -> float:

@@ -62,7 +62,7 @@ def torch_call(network: nn.Module, image: Image, *, device: str = "cuda", compil
     if device == "cuda" and not torch.cuda.is_available():
         raise MissingPeer(f"torch {torch.__version__} finds no GPU: a build with CUDA is needed")
     dtype = torch.float16 if device == "cuda" else torch.float32
-    module = _FromImage(network).to(device, dtype).to(memory_format=torch.channels_last).eval()
+    module = _FromImage(network).to(device, dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     mode = "max-autotune" if compiler == "inductor" else None
     compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(module, backend=compiler, mode=mode)
     host = torch.from_numpy(image)

@@ -213,7 +213,9 @@ def test_a_part_that_breaks_is_its_own_result_and_is_tried_again(
         return {"number": len(calls)}
 
     assert parts.made("part", make) == {"failed": "WORK/x: ended with -11"}
-    assert parts.made("part", make) == parts.made("part", make) == {"number": 2}
+    assert parts.made("other", lambda: {"failed": f"{tmp_path.absolute()}: refused"}) == {"failed": "WORK: refused"}
+    assert parts.made("other", make) == {"number": 2}
+    assert parts.made("part", make) == parts.made("part", make) == {"number": 3}
     assert "part: WORK/x: ended with -11" in capsys.readouterr().out
 
 
