@@ -35,6 +35,7 @@ class Gpu:
     Attributes:
         live: Addresses of allocations, with their memory.
         streams: Handle to what waits in it.
+        logger: Of the library that was opened last.
     """
 
     def __init__(self, *, count: int = 1) -> None:
@@ -42,6 +43,7 @@ class Gpu:
         self.live: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
+        self.logger: Any = None
         self._local = threading.local()
         self._lock = threading.Lock()
         self._next_stream = 100

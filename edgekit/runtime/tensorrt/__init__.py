@@ -27,6 +27,7 @@ class Flavour:
         times_kernels: Whether its builder times kernels on the GPU, so that a timing cache makes it faster. In
             TensorRT-RTX such a cache changes nothing, needs a GPU, and is deprecated. Source: TensorRT for RTX
             documentation, "Timing Cache Migration".
+        compiles_kernels: Whether its runtime compiles kernels when an engine is opened, and can keep them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Flavour:
     install_hint: str
     builds_anywhere: bool
     times_kernels: bool
+    compiles_kernels: bool
 
     def library(self) -> ModuleType:
         """Imports the package.
@@ -57,6 +59,7 @@ TENSORRT = Flavour(
     install_hint="on a Jetson it comes with JetPack (apt install nvidia-jetpack); elsewhere: pip install tensorrt",
     builds_anywhere=False,
     times_kernels=True,
+    compiles_kernels=False,
 )
 
 TENSORRT_RTX = Flavour(
@@ -67,6 +70,7 @@ TENSORRT_RTX = Flavour(
     install_hint="install it: pip install 'edgekit[rtx]'",
     builds_anywhere=True,
     times_kernels=False,
+    compiles_kernels=True,
 )
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType({item.engine_kind: item for item in (TENSORRT, TENSORRT_RTX)})

@@ -22,9 +22,10 @@ from edgekit.runtime.tensorrt.building import build_within_memory
 from edgekit.runtime.tensorrt.cache import EngineCache, Obtained
 from edgekit.runtime.tensorrt.learned import LearnedCache
 
-__all__ = ["engine_cache", "engine_for", "machine_facts", "parse_power_mode"]
+__all__ = ["engine_cache", "engine_for", "kernel_cache", "machine_facts", "parse_power_mode"]
 
 _TIMINGS_LIMIT_BYTES = 256 << 20
+_KERNELS_LIMIT_BYTES = 2 << 30
 _POWER_MODE = re.compile(r"^NV Power Mode:\s*(\S+)", re.M)
 
 
@@ -37,7 +38,16 @@ def engine_cache(folder: Path | None) -> EngineCache:
     Raises:
         UserError: The folder cannot be used.
     """
-    return EngineCache((user_cache_folder() if folder is None else folder) / "tensorrt")
+    return EngineCache(_folder(folder))
+
+
+def kernel_cache(folder: Path | None) -> LearnedCache:
+    """Opens the cache of kernels that were compiled here; see :func:`engine_cache`."""
+    return LearnedCache(_folder(folder) / "kernels", limit_bytes=_KERNELS_LIMIT_BYTES)
+
+
+def _folder(given: Path | None) -> Path:
+    return (user_cache_folder() if given is None else given) / "tensorrt"
 
 
 def machine_facts(flavour: Flavour) -> dict[str, str]:

@@ -1,0 +1,141 @@
+"""One inference of a TensorRT session at a time: an execution context, a stream, and memory for inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.errors import StageError
+from edgekit.runtime.cuda import CudaDevice
+from edgekit.runtime.cuda.device import DeviceMemory, PinnedMemory
+from edgekit.tensorspec import TensorSpec
+
+__all__ = ["OpenedEngine", "Request"]
+
+Array = npt.NDArray[Any]
+Outputs = dict[str, npt.NDArray[Any]]
+
+
+class OpenedEngine(Protocol):
+    """What a request needs of its session.
+
+    Attributes:
+        inputs, outputs: The interface.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def device(self) -> CudaDevice:
+        """The device that it runs on."""
+
+    @property
+    def largest_batch(self) -> int:
+        """The most images that a dynamic batch may have."""
+
+    def execution_context(self) -> Any:
+        """Makes an execution context of the library's."""
+
+    def failure(self) -> StageError:
+        """The error to raise where the library says that it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Buffer:
+    """One input or output of one request, on the host and on the device."""
+
+    spec: TensorSpec
+    host: PinnedMemory
+    device: DeviceMemory
+
+
+class Request:
+    """One inference at a time.
+
+    Args:
+        session: Whose engine it runs.
+        resources: Frees what it takes.
+
+    Raises:
+        StageError: The library makes no context, or memory is short.
+    """
+
+    def __init__(self, session: OpenedEngine, resources: ExitStack) -> None:
+        self._session, self._device = session, session.device
+        self._context: Any = session.execution_context()
+        resources.callback(self._forget)
+        self._stream = self._device.stream()
+        resources.callback(self._stream.close)
+        self._shapes: tuple[tuple[int, ...], ...] = ()
+        for spec in session.inputs:
+            self._shape(spec.name, _at_most(spec, session.largest_batch))
+        self._inputs = tuple(
+            self._buffer(spec, _at_most(spec, session.largest_batch), resources) for spec in session.inputs
+        )
+        self._outputs = tuple(self._buffer(spec, self._output_shape(spec.name), resources) for spec in session.outputs)
+        self._ready: tuple[Array, ...] = ()
+
+    def start(self, arrays: Sequence[Array]) -> None:
+        """Copies the arrays, and sets copies and inference going.
+
+        Raises:
+            StageError: The library or CUDA failed.
+        """
+        dynamic = tuple(array.shape for array in arrays)
+        for buffer, array in zip(self._inputs, arrays, strict=True):
+            room = buffer.host.array[: len(array)] if array.ndim else buffer.host.array
+            np.copyto(room, array)
+            self._device.copy_in(buffer.device, room, self._stream)
+            if dynamic != self._shapes:
+                self._shape(buffer.spec.name, array.shape)
+        self._shapes = dynamic
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise self._session.failure()
+        ready = []
+        for buffer in self._outputs:
+            shape = self._output_shape(buffer.spec.name)
+            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
+            self._device.copy_out(room, buffer.device, self._stream)
+            ready.append(room)
+        self._ready = tuple(ready)
+
+    def finish(self) -> Outputs:
+        """Waits, and returns the outputs, which are the caller's.
+
+        Raises:
+            StageError: CUDA failed.
+        """
+        self._stream.synchronize()
+        return {buffer.spec.name: room.copy() for buffer, room in zip(self._outputs, self._ready, strict=True)}
+
+    def _shape(self, name: str, shape: Sequence[int]) -> None:
+        if not self._context.set_input_shape(name, tuple(shape)):
+            raise self._session.failure()
+
+    def _output_shape(self, name: str) -> tuple[int, ...]:
+        shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
+        if any(size < 0 for size in shape):
+            raise StageError(f"output '{name}': its shape {shape} depends on the data; only the batch may vary")
+        return shape
+
+    def _buffer(self, spec: TensorSpec, shape: Sequence[int], resources: ExitStack) -> _Buffer:
+        host = self._device.pinned(shape, np.dtype(spec.dtype))
+        resources.callback(host.close)
+        device = self._device.allocate(max(1, host.array.nbytes))
+        resources.callback(device.close)
+        if not self._context.set_tensor_address(spec.name, device.pointer):
+            raise self._session.failure()
+        return _Buffer(spec=spec, host=host, device=device)
+
+    def _forget(self) -> None:
+        self._context = None
+
+
+def _at_most(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+    return tuple(batch if size is None else size for size in spec.shape)
