@@ -35,6 +35,9 @@ class Gpu:
     Attributes:
         live: Addresses of allocations, with their memory.
         streams: Handle to what waits in it.
+        capturing: Stream that is being captured, to what was recorded; None where the capture is invalid.
+        graphs: Handle of a graph, or of what can be launched, to what it does.
+        copies, launches: How many copies were enqueued (one in a capture counts once), and graphs launched.
         logger: Of the library that was opened last.
     """
 
@@ -43,6 +46,9 @@ class Gpu:
         self.live: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
+        self.capturing: dict[int, list[Callable[[], None]] | None] = {}
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.copies = self.launches = 0
         self.logger: Any = None
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -75,9 +81,42 @@ class Gpu:
             return self._next_stream
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
-        self.streams[int(stream)].append(work)
+        if stream not in self.capturing:
+            self.streams[int(stream)].append(work)
+        elif (recorded := self.capturing[stream]) is not None:
+            recorded.append(work)
+
+    def begin_capture(self, stream: int) -> None:
+        self.capturing[stream] = []
+
+    def invalidate(self, stream: int) -> bool:
+        """Does what cannot be captured; says whether that did harm."""
+        if stream not in self.capturing:
+            return False
+        self.capturing[stream] = None
+        return True
+
+    def end_capture(self, stream: int) -> int | None:
+        recorded = self.capturing.pop(stream)
+        return None if recorded is None else self.new_graph(recorded)
+
+    def new_graph(self, work: list[Callable[[], None]]) -> int:
+        with self._lock:
+            self._next_stream += 1
+            self.graphs[self._next_stream] = work
+            return self._next_stream
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        self.copies += 1
+        self.enqueue(int(stream), lambda: ctypes.memmove(int(target), int(source), size) and None)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self.launches += 1
+        for work in self.graphs[graph]:
+            self.enqueue(stream, work)
 
     def synchronize(self, stream: int) -> None:
+        assert stream not in self.capturing, "a stream that is captured cannot be waited for"
         waiting = self.streams[int(stream)]
         while waiting:
             waiting.pop(0)()
@@ -97,6 +136,7 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         CUDA_ERROR_OUT_OF_MEMORY = 2
         CUDA_ERROR_NO_DEVICE = 100
         CUDA_ERROR_INVALID_CONTEXT = 201
+        CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
     ok = CUresult.CUDA_SUCCESS
 
@@ -117,8 +157,9 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
 
         return call
 
-    def copy(target: int, source: int, size: int, stream: int) -> None:
-        gpu.enqueue(stream, lambda: ctypes.memmove(int(target), int(source), size) and None)
+    def end_capture(stream: int) -> tuple[Any, ...]:
+        graph = gpu.end_capture(stream)
+        return (CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, None) if graph is None else (ok, graph)
 
     def retain(device: int) -> tuple[Any, ...]:
         gpu.retained += 1
@@ -136,6 +177,7 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="MINOR",
         ),
         CUstream_flags=SimpleNamespace(CU_STREAM_NON_BLOCKING=1),
+        CUstreamCaptureMode=SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1),
         cuInit=lambda flags: (ok,) if gpu.count else (CUresult.CUDA_ERROR_NO_DEVICE,),
         cuDeviceGetCount=lambda: (ok, gpu.count),
         cuDeviceGet=lambda index: (ok, index),
@@ -153,8 +195,14 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         cuMemFree=needs_context(did(gpu.free)),
         cuMemHostAlloc=needs_context(allocated),
         cuMemFreeHost=needs_context(did(gpu.free)),
-        cuMemcpyHtoDAsync=needs_context(did(copy)),
-        cuMemcpyDtoHAsync=needs_context(did(copy)),
+        cuStreamBeginCapture=needs_context(did(lambda stream, mode: gpu.begin_capture(stream))),
+        cuStreamEndCapture=needs_context(end_capture),
+        cuGraphInstantiate=needs_context(lambda graph, flags: (ok, gpu.new_graph(gpu.graphs[graph]))),
+        cuGraphLaunch=needs_context(did(gpu.launch)),
+        cuGraphDestroy=needs_context(did(gpu.graphs.pop)),
+        cuGraphExecDestroy=needs_context(did(gpu.graphs.pop)),
+        cuMemcpyHtoDAsync=needs_context(did(gpu.copy)),
+        cuMemcpyDtoHAsync=needs_context(did(gpu.copy)),
     )
     package = pretended_module("cuda.bindings", driver=driver)
     return {
@@ -249,11 +297,11 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
 
     def copy_in(target: int, source: np.ndarray, stream: Stream) -> None:
         here()
-        gpu.enqueue(stream.handle, lambda: ctypes.memmove(target, source.ctypes.data, source.nbytes) and None)
+        gpu.copy(target, source.ctypes.data, source.nbytes, stream.handle)
 
     def copy_out(target: np.ndarray, source: int, stream: Stream) -> None:
         here()
-        gpu.enqueue(stream.handle, lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes) and None)
+        gpu.copy(target.ctypes.data, source, target.nbytes, stream.handle)
 
     driver = pretended_module(
         "pycuda.driver",

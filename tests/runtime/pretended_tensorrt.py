@@ -33,7 +33,7 @@ def tensorrt(
 
     As in TensorRT-RTX, its contexts need kernels that are compiled, or come from a runtime cache: one for the engine
     when the context is made, one for each batch size when it runs; ``compiled`` of the module counts them. A cache is
-    of this very version and GPU, and kept by ``json``.
+    of this very version and GPU, and kept by ``json``. As in TensorRT, a context must run once before it is captured.
 
     Its engines compute ``network`` on the GPU's memory; where that is None, the graph that is in the plan.
     """
@@ -45,6 +45,7 @@ def tensorrt(
         INPUT, OUTPUT = range(2)
 
     compiled: list[str] = []
+    strategies: list[str | None] = []
     home = {"version": version, "driver": "13.1"}
 
     class RuntimeCache:
@@ -68,7 +69,7 @@ def tensorrt(
             return True
 
     class RuntimeConfig:
-        cuda_graph_strategy = None
+        cuda_graph_strategy: str | None = None
 
         def __init__(self) -> None:
             self._cache: RuntimeCache | None = None
@@ -84,8 +85,10 @@ def tensorrt(
         def __init__(self, engine: Engine, config: RuntimeConfig | None) -> None:
             self._engine = engine
             cache = None if config is None else config._cache
+            strategies.append(None if config is None else config.cuda_graph_strategy)
             self._known = [] if cache is None else cache._kernels
             self._compile("engine")
+            self._ran = False
             self._addresses: dict[str, int] = {}
             self._batch = 1
 
@@ -95,6 +98,7 @@ def tensorrt(
                 compiled.append(kernel)
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            self._ran = False
             self._batch = shape[0]
             return True
 
@@ -108,6 +112,10 @@ def tensorrt(
         def execute_async_v3(self, stream: int) -> bool:
             if not gpu.contexts:
                 return False
+            if (module.uncapturable or not self._ran) and gpu.invalidate(stream):  # type: ignore[attr-defined]
+                gpu.logger.log(ILogger.ERROR, "operation not permitted when stream is capturing")
+                return False
+            self._ran = True
             shapes = {name: tuple(self.get_tensor_shape(name)) for name in self._addresses}
             self._compile(f"batch {self._batch}")
 
@@ -172,6 +180,9 @@ def tensorrt(
         name,
         __version__=version,
         compiled=compiled,
+        uncapturable=False,
+        CudaGraphStrategy=SimpleNamespace(DISABLED="disabled", WHOLE_GRAPH_CAPTURE="whole graph"),
+        strategies=strategies,
         ILogger=ILogger,
         LayerInformationFormat=SimpleNamespace(JSON="json"),
         Runtime=Runtime,

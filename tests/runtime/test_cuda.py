@@ -65,6 +65,78 @@ def test_the_context_is_current_in_the_block_alone(gpu: Gpu) -> None:
     assert gpu.contexts == []
 
 
+def _capturing(gpu: Gpu) -> bool:
+    """Whether the binding captures; pycuda does not, and says so."""
+    device = open_device()
+    no_graphs = device.no_graphs
+    if no_graphs:
+        with device.current():
+            with pytest.raises(StageError, match="pycuda cannot capture a stream") as caught:
+                device.capture(device.stream(), lambda: None)
+            assert "cuda-bindings" in str(caught.value.hint)
+    device.close()
+    return not no_graphs
+
+
+def test_captured_work_runs_when_it_is_launched_as_often_as_it_is(gpu: Gpu) -> None:
+    if not _capturing(gpu):
+        return
+    device = open_device()
+    with device.current():
+        stream, memory = device.stream(), device.allocate(4)
+        given, got = (device.pinned((1,), np.dtype(np.int32)) for _ in range(2))
+
+        def work() -> None:
+            device.copy_in(memory, given.array, stream)
+            device.copy_out(got.array, memory, stream)
+
+        got.array[0] = -1
+        graph = device.capture(stream, work)
+        stream.synchronize()
+        assert got.array[0] == -1
+        for value in (5, 7):
+            given.array[0] = value
+            graph.launch(stream)
+            stream.synchronize()
+            assert got.array[0] == value
+        for item in (graph, given, got, memory, stream):
+            item.close()
+    device.close()
+    assert (gpu.live, gpu.streams, gpu.graphs, gpu.capturing, gpu.retained) == ({}, {}, {}, {}, 0)
+
+
+def test_a_capture_that_fails_leaves_the_stream_as_it_was_and_nothing_behind(gpu: Gpu) -> None:
+    if not _capturing(gpu):
+        return
+    device = open_device()
+    with device.current():
+        stream, memory = device.stream(), device.allocate(4)
+        host = device.pinned((1,), np.dtype(np.int32))
+
+        def raises() -> None:
+            device.copy_in(memory, host.array, stream)
+            raise StageError("the library failed")
+
+        def invalidates() -> None:
+            device.copy_in(memory, host.array, stream)
+            gpu.invalidate(stream.handle)
+
+        def both() -> None:
+            invalidates()
+            raise StageError("the library failed")
+
+        for work, message in (
+            (raises, "the library failed"),
+            (invalidates, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"),
+            (both, "the library failed"),
+        ):
+            with pytest.raises(StageError, match=message):
+                device.capture(stream, work)
+            assert (gpu.graphs, gpu.capturing) == ({}, {})
+        device.copy_in(memory, host.array, stream)
+        stream.synchronize()
+
+
 def test_memory_that_is_not_there_says_how_much_was_asked_for(gpu: Gpu) -> None:
     device = open_device()
     with device.current(), pytest.raises(StageError, match=r"268,435,457 bytes of device memory") as caught:
@@ -118,6 +190,7 @@ def test_the_real_bindings_have_every_call_that_is_made() -> None:
     assert [name for name in names if not hasattr(real, name)] == []
     assert int(real.CUresult.CUDA_ERROR_NO_DEVICE) == 100
     assert int(real.CUstream_flags.CU_STREAM_NON_BLOCKING) == 1
+    assert int(real.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) == 1
     attributes = vars(pretended.CUdevice_attribute)
     assert [name for name in attributes if not hasattr(real.CUdevice_attribute, name)] == []
     assert inspect.isroutine(real.cuMemcpyHtoDAsync)

@@ -6,7 +6,7 @@ Source: CUDA Driver API reference; cuda-bindings returns its calls' results as t
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,8 @@ def _facts(device: Any) -> DeviceFacts:
 
 
 class _Device:
+    no_graphs = ""
+
     def __init__(self, device: Any) -> None:
         self.facts = _facts(device)
         self._device: Any = device
@@ -94,6 +96,23 @@ class _Device:
     def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
         _done(driver.cuMemcpyDtoHAsync(target.ctypes.data, source.pointer, target.nbytes, stream.handle))
 
+    def capture(self, stream: Stream, work: Callable[[], None]) -> _Graph:
+        # As trtexec does: what other threads allocate meanwhile is no concern of this capture.
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        _done(driver.cuStreamBeginCapture(stream.handle, mode))
+        try:
+            work()
+        except BaseException:
+            code, graph = driver.cuStreamEndCapture(stream.handle)
+            if int(code) == 0:
+                _done(driver.cuGraphDestroy(graph))
+            raise
+        graph = _done(driver.cuStreamEndCapture(stream.handle))
+        try:
+            return _Graph(_done(driver.cuGraphInstantiate(graph, 0)))
+        finally:
+            _done(driver.cuGraphDestroy(graph))
+
     def close(self) -> None:
         if self._context is not None:
             self._context = None
@@ -110,6 +129,17 @@ class _Stream:
 
     def close(self) -> None:
         _done(driver.cuStreamDestroy(self._stream))
+
+
+class _Graph:
+    def __init__(self, graph: Any) -> None:
+        self._graph: Any = graph
+
+    def launch(self, stream: Stream) -> None:
+        _done(driver.cuGraphLaunch(self._graph, stream.handle))
+
+    def close(self) -> None:
+        _done(driver.cuGraphExecDestroy(self._graph))
 
 
 class _DeviceMemory:

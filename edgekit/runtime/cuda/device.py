@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "PinnedMemory", "Stream"]
+__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "Graph", "PinnedMemory", "Stream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,30 @@ class PinnedMemory(Protocol):
         """Frees it."""
 
 
+class Graph(Protocol):
+    """Captured work; one launch at a time."""
+
+    def launch(self, stream: Stream) -> None:
+        """Starts all of it.
+
+        Raises:
+            StageError: CUDA failed.
+        """
+
+    def close(self) -> None:
+        """Frees it."""
+
+
 class CudaDevice(Protocol):
-    """An opened device; its methods need :meth:`current` around them, in the thread that calls."""
+    """An opened device; its methods need :meth:`current` around them, in the thread that calls.
+
+    Attributes:
+        facts: What it is.
+        no_graphs: Why :meth:`capture` cannot work with this binding; empty where it can.
+    """
 
     facts: DeviceFacts
+    no_graphs: str
 
     def current(self) -> AbstractContextManager[None]:
         """Makes the device's primary context the thread's own, for as long as the block lasts."""
@@ -100,6 +120,19 @@ class CudaDevice(Protocol):
 
     def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
         """Starts copying from the device into a contiguous array."""
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        """Captures what ``work`` starts on the stream, without running any of it.
+
+        Whatever comes of it, the stream is as before; other threads are not disturbed.
+
+        Args:
+            stream: Nothing else may use it meanwhile.
+            work: Copies and inferences on memory that stays where it is for as long as the graph is used.
+
+        Raises:
+            StageError: The binding cannot, ``work`` raised it, or it did what cannot be captured.
+        """
 
     def close(self) -> None:
         """Gives the primary context back; a second call does nothing."""

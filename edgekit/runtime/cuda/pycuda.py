@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pycuda.driver as driver
 
 from edgekit.errors import BackendMissing, StageError
-from edgekit.runtime.cuda.device import DeviceFacts, DeviceMemory, Stream
+from edgekit.runtime.cuda.device import DeviceFacts, DeviceMemory, Graph, Stream
 
 __all__ = ["facts", "open_device"]
 
@@ -49,6 +49,8 @@ def _facts(device: Any) -> DeviceFacts:
 
 
 class _Device:
+    no_graphs = "pycuda cannot capture a stream; cuda-bindings can"
+
     def __init__(self, device: Any) -> None:
         self.facts = _facts(device)
         with _explained():
@@ -81,6 +83,9 @@ class _Device:
     def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
         with _explained():
             driver.memcpy_dtoh_async(target, source.pointer, stream.stream)  # type: ignore[attr-defined]
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        raise StageError(self.no_graphs, hint="install it: pip install cuda-bindings")
 
     def close(self) -> None:
         if self._context is not None:

@@ -19,6 +19,7 @@ from edgekit.runtime.cuda import CudaDevice, device_facts, open_device
 from edgekit.runtime.session import Ticket
 from edgekit.runtime.sessions.feeds import FeedCheck
 from edgekit.runtime.sessions.requests import PendingTicket, RequestPool
+from edgekit.runtime.sessions.tensorrt_graphs import GraphCapture
 from edgekit.runtime.sessions.tensorrt_kernels import CompiledKernels
 from edgekit.runtime.sessions.tensorrt_layers import layer_records
 from edgekit.runtime.sessions.tensorrt_request import Request
@@ -52,6 +53,7 @@ def open_engine(
     threads: int | None,
     streams: int | None,
     cache_dir: Path | None,
+    cuda_graphs: bool,
 ) -> TensorRtSession:
     """Deserializes a plan, which can run code, on the first GPU; see :func:`edgekit.runtime.sessions.open_session`.
 
@@ -63,6 +65,7 @@ def open_engine(
         threads: Refused: a GPU has no such setting.
         streams: Inferences that run side by side; one is the default.
         cache_dir: Where the kernels that TensorRT-RTX compiles are kept; None: in the user's cache folder.
+        cuda_graphs: Launch inferences as CUDA graphs where that is possible.
 
     Raises:
         BackendMissing: The library, the driver or the GPU is missing.
@@ -85,6 +88,7 @@ def open_engine(
             device=device,
             streams=1 if streams is None else streams,
             kernels=kernel_cache(cache_dir),
+            cuda_graphs=cuda_graphs,
         )
     except BaseException:
         device.close()
@@ -105,6 +109,7 @@ class TensorRtSession:
         device: Belongs to the session from here on, unless this raises.
         streams: Inferences that run side by side.
         kernels: Where compiled kernels are kept, for a library that compiles them.
+        cuda_graphs: See :func:`open_engine`.
 
     Raises:
         StageError: The library refuses the plan, its interface is another, or memory is short.
@@ -122,6 +127,7 @@ class TensorRtSession:
         device: CudaDevice,
         streams: int,
         kernels: LearnedCache,
+        cuda_graphs: bool,
     ) -> None:
         self.inputs, self.outputs = inputs, outputs
         # One more than run at once: the next one's input is copied while the engine works.
@@ -131,6 +137,7 @@ class TensorRtSession:
         self._messages = Messages(library)
         self._largest = int(options.get("batch", (1, 1, 1))[2])
         self._check = FeedCheck(inputs, order=tuple(range(len(inputs))))
+        self.graphs = GraphCapture(wanted=cuda_graphs, flavour=flavour, device=device, inputs=inputs)
         self._process = os.getpid()
         self._users = _Users()
         self._resources = ExitStack()
@@ -156,6 +163,8 @@ class TensorRtSession:
                     "driver": device.facts.driver,
                 }
                 self._kernels = CompiledKernels(self._config, store=kernels, facts=facts, messages=self._messages)
+            if self._config is not None:
+                self.graphs.configure(library, self._config)
             requests = [Request(self, made) for _ in range(self.in_flight)]
             self._resources = made.pop_all()
             if self._kernels is not None:
@@ -220,6 +229,7 @@ class TensorRtSession:
             "compute_capability": facts.compute_capability,
             "driver": facts.driver,
             "num_streams": str(self._streams),
+            "cuda_graphs": self.graphs.describe(),
             **kernels,
         }
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from edgekit.errors import StageError
 from edgekit.runtime.cuda import CudaDevice
-from edgekit.runtime.cuda.device import DeviceMemory, PinnedMemory
+from edgekit.runtime.cuda.device import DeviceMemory, Graph, PinnedMemory
+from edgekit.runtime.sessions.tensorrt_graphs import GraphCapture
 from edgekit.tensorspec import TensorSpec
 
 __all__ = ["OpenedEngine", "Request"]
@@ -26,10 +27,12 @@ class OpenedEngine(Protocol):
 
     Attributes:
         inputs, outputs: The interface.
+        graphs: Whether inferences are to be captured.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    graphs: GraphCapture
 
     @property
     def device(self) -> CudaDevice:
@@ -72,6 +75,9 @@ class Request:
         resources.callback(self._forget)
         self._stream = self._device.stream()
         resources.callback(self._stream.close)
+        self._graph: Graph | None = None
+        self._ran = False
+        resources.callback(self._drop_graph)
         self._shapes: tuple[tuple[int, ...], ...] = ()
         for spec in session.inputs:
             self._shape(spec.name, _at_most(spec, session.largest_batch))
@@ -84,26 +90,21 @@ class Request:
     def start(self, arrays: Sequence[Array]) -> None:
         """Copies the arrays, and sets copies and inference going.
 
+        The first time the engine runs as it is, which TensorRT needs before a capture; then it is captured, where that
+        is wanted and possible, and from there on launched as a graph.
+
         Raises:
             StageError: The library or CUDA failed.
         """
-        dynamic = tuple(array.shape for array in arrays)
-        for buffer, array in zip(self._inputs, arrays, strict=True):
-            room = buffer.host.array[: len(array)] if array.ndim else buffer.host.array
-            np.copyto(room, array)
-            self._device.copy_in(buffer.device, room, self._stream)
-            if dynamic != self._shapes:
-                self._shape(buffer.spec.name, array.shape)
-        self._shapes = dynamic
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise self._session.failure()
-        ready = []
-        for buffer in self._outputs:
-            shape = self._output_shape(buffer.spec.name)
-            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
-            self._device.copy_out(room, buffer.device, self._stream)
-            ready.append(room)
-        self._ready = tuple(ready)
+        self._feed(arrays)
+        graphs = self._session.graphs
+        if self._graph is None and self._ran and graphs.is_ours:
+            self._graph = graphs.capture(self._device, self._stream, self._enqueue)
+        if self._graph is not None and graphs.is_ours:
+            self._graph.launch(self._stream)
+        else:
+            self._enqueue()
+        self._ran = True
 
     def finish(self) -> Outputs:
         """Waits, and returns the outputs, which are the caller's.
@@ -113,6 +114,29 @@ class Request:
         """
         self._stream.synchronize()
         return {buffer.spec.name: room.copy() for buffer, room in zip(self._outputs, self._ready, strict=True)}
+
+    def _feed(self, arrays: Sequence[Array]) -> None:
+        dynamic = tuple(array.shape for array in arrays)
+        for buffer, array in zip(self._inputs, arrays, strict=True):
+            room = buffer.host.array[: len(array)] if array.ndim else buffer.host.array
+            np.copyto(room, array)
+            if dynamic != self._shapes:
+                self._shape(buffer.spec.name, array.shape)
+        self._shapes = dynamic
+
+    def _enqueue(self) -> None:
+        for buffer, shape in zip(self._inputs, self._shapes, strict=True):
+            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
+            self._device.copy_in(buffer.device, room, self._stream)
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise self._session.failure()
+        ready = []
+        for buffer in self._outputs:
+            shape = self._output_shape(buffer.spec.name)
+            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
+            self._device.copy_out(room, buffer.device, self._stream)
+            ready.append(room)
+        self._ready = tuple(ready)
 
     def _shape(self, name: str, shape: Sequence[int]) -> None:
         if not self._context.set_input_shape(name, tuple(shape)):
@@ -132,6 +156,11 @@ class Request:
         if not self._context.set_tensor_address(spec.name, device.pointer):
             raise self._session.failure()
         return _Buffer(spec=spec, host=host, device=device)
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            graph, self._graph = self._graph, None
+            graph.close()
 
     def _forget(self) -> None:
         self._context = None

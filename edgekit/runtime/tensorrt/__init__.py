@@ -28,6 +28,7 @@ class Flavour:
             TensorRT-RTX such a cache changes nothing, needs a GPU, and is deprecated. Source: TensorRT for RTX
             documentation, "Timing Cache Migration".
         compiles_kernels: Whether its runtime compiles kernels when an engine is opened, and can keep them.
+        captures_graphs: Whether its runtime captures inferences as CUDA graphs by itself.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Flavour:
     builds_anywhere: bool
     times_kernels: bool
     compiles_kernels: bool
+    captures_graphs: bool
 
     def library(self) -> ModuleType:
         """Imports the package.
@@ -60,6 +62,7 @@ TENSORRT = Flavour(
     builds_anywhere=False,
     times_kernels=True,
     compiles_kernels=False,
+    captures_graphs=False,
 )
 
 TENSORRT_RTX = Flavour(
@@ -71,6 +74,7 @@ TENSORRT_RTX = Flavour(
     builds_anywhere=True,
     times_kernels=False,
     compiles_kernels=True,
+    captures_graphs=True,
 )
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType({item.engine_kind: item for item in (TENSORRT, TENSORRT_RTX)})

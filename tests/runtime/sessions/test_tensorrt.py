@@ -168,6 +168,7 @@ def test_facts_for_reports(gpu: Gpu) -> None:
             "compute_capability": "8.9",
             "driver": "13.1",
             "num_streams": "2",
+            "cuda_graphs": "on, by TensorRT-RTX",
             "kernels": "compiled here",
         }
 
