@@ -106,8 +106,8 @@ def tensorrt(
             return [self._batch if size == -1 else size for size in self._engine.get_tensor_shape(name)]
 
         def set_tensor_address(self, name: str, address: int) -> bool:
-            self._addresses[name] = address
-            return address in gpu.live
+            self._addresses[name] = gpu.mapped.get(address, address)
+            return self._addresses[name] in gpu.live
 
         def execute_async_v3(self, stream: int) -> bool:
             if not gpu.contexts:

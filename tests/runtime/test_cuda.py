@@ -11,7 +11,7 @@ import pytest
 
 from edgekit.errors import BackendMissing, StageError
 from edgekit.runtime.cuda import DeviceFacts, device_facts, open_device
-from tests.runtime.nvidia import MEMORY_BYTES, Gpu, bindings, install, pycuda
+from tests.runtime.nvidia import DEVICEMAP, MEMORY_BYTES, Gpu, bindings, install, pycuda
 
 BINDINGS = {"cuda-bindings": bindings, "pycuda": pycuda}
 HIDDEN = {"cuda-bindings": {"pycuda": None}, "pycuda": {"cuda": None, "cuda.bindings": None}}
@@ -30,8 +30,11 @@ def test_a_device_says_what_it_is(gpu: Gpu) -> None:
             name="Pretended GPU",
             compute_capability="8.9",
             driver="13.1",
+            integrated=False,
         ),
     )
+    gpu.integrated = True
+    assert device_facts()[0].integrated
 
 
 def test_what_goes_in_comes_out_once_the_stream_is_done(gpu: Gpu) -> None:
@@ -63,6 +66,22 @@ def test_the_context_is_current_in_the_block_alone(gpu: Gpu) -> None:
     with pytest.raises(KeyError), device.current():
         raise KeyError
     assert gpu.contexts == []
+
+
+def test_mapped_memory_has_an_address_on_the_device_too(gpu: Gpu) -> None:
+    device = open_device()
+    with device.current():
+        memory = device.mapped((2, 3), np.dtype(np.float32))
+        assert (memory.array.shape, memory.array.dtype) == ((2, 3), np.float32)
+        assert gpu.mapped[memory.pointer] == memory.array.ctypes.data
+        memory.close()
+        gpu.mappable = False
+        with pytest.raises(StageError, match=r"(?i)not.supported"):
+            device.mapped((2, 3), np.dtype(np.float32))
+        with pytest.raises(StageError, match="page-locked memory"):
+            device.mapped((MEMORY_BYTES, 2), np.dtype(np.uint8))
+    device.close()
+    assert (gpu.live, gpu.mapped, gpu.retained) == ({}, {}, 0)
 
 
 def _capturing(gpu: Gpu) -> bool:
@@ -191,6 +210,7 @@ def test_the_real_bindings_have_every_call_that_is_made() -> None:
     assert int(real.CUresult.CUDA_ERROR_NO_DEVICE) == 100
     assert int(real.CUstream_flags.CU_STREAM_NON_BLOCKING) == 1
     assert int(real.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) == 1
+    assert int(real.CU_MEMHOSTALLOC_DEVICEMAP) == DEVICEMAP
     attributes = vars(pretended.CUdevice_attribute)
     assert [name for name in attributes if not hasattr(real.CUdevice_attribute, name)] == []
     assert inspect.isroutine(real.cuMemcpyHtoDAsync)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "Graph", "PinnedMemory", "Stream"]
+__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "Graph", "MappedMemory", "PinnedMemory", "Stream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,13 @@ class DeviceFacts:
         name: Such as ``Orin`` or ``NVIDIA GeForce RTX 4070``.
         compute_capability: Generation, such as ``8.7``.
         driver: CUDA version that the driver supports, such as ``12.6``.
+        integrated: Whether its memory is the host's, as on a Jetson.
     """
 
     name: str
     compute_capability: str
     driver: str
+    integrated: bool
 
 
 class Stream(Protocol):
@@ -65,6 +67,21 @@ class PinnedMemory(Protocol):
     """
 
     array: npt.NDArray[Any]
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+class MappedMemory(Protocol):
+    """Page-locked memory of the host in which the device works by itself.
+
+    Attributes:
+        array: The memory, for the host; must not be used after :meth:`close`.
+        pointer: Its address for the device.
+    """
+
+    array: npt.NDArray[Any]
+    pointer: int
 
     def close(self) -> None:
         """Frees it."""
@@ -113,6 +130,13 @@ class CudaDevice(Protocol):
 
         Raises:
             StageError: There is not enough.
+        """
+
+    def mapped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> MappedMemory:
+        """Allocates page-locked memory on the host that has an address on the device too.
+
+        Raises:
+            StageError: There is not enough, or the device cannot do that.
         """
 
     def copy_in(self, target: DeviceMemory, source: npt.NDArray[Any], stream: Stream) -> None:

@@ -45,6 +45,7 @@ def _facts(device: Any) -> DeviceFacts:
         name=str(device.name()),
         compute_capability=f"{major}.{minor}",
         driver=f"{version // 1000}.{version % 1000 // 10}",
+        integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
     )
 
 
@@ -75,6 +76,12 @@ class _Device:
     def pinned(self, shape: Sequence[int], dtype: np.dtype[Any]) -> _PinnedMemory:
         with _explained(f"page-locked memory for {tuple(shape)} {dtype}"):
             return _PinnedMemory(driver.pagelocked_empty(tuple(shape), dtype))
+
+    def mapped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> _MappedMemory:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        flags = driver.host_alloc_flags.DEVICEMAP
+        with _explained(f"{size:,} bytes of page-locked memory"):
+            return _MappedMemory(driver.pagelocked_empty(tuple(shape), dtype, mem_flags=flags))
 
     def copy_in(self, target: DeviceMemory, source: npt.NDArray[Any], stream: Stream) -> None:
         with _explained():
@@ -123,6 +130,16 @@ class _PinnedMemory:
     def close(self) -> None:
         with _explained():
             self.array.base.free()  # type: ignore[union-attr]
+
+
+class _MappedMemory(_PinnedMemory):
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        super().__init__(array)
+        try:
+            self.pointer = int(array.base.get_device_pointer())  # type: ignore[union-attr]
+        except BaseException:
+            self.close()
+            raise
 
 
 @contextmanager

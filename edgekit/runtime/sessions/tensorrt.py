@@ -19,6 +19,7 @@ from edgekit.runtime.cuda import CudaDevice, device_facts, open_device
 from edgekit.runtime.session import Ticket
 from edgekit.runtime.sessions.feeds import FeedCheck
 from edgekit.runtime.sessions.requests import PendingTicket, RequestPool
+from edgekit.runtime.sessions.tensorrt_buffers import Buffers
 from edgekit.runtime.sessions.tensorrt_graphs import GraphCapture
 from edgekit.runtime.sessions.tensorrt_kernels import CompiledKernels
 from edgekit.runtime.sessions.tensorrt_layers import layer_records
@@ -98,7 +99,8 @@ def open_engine(
 class TensorRtSession:
     """A deserialized plan; see :class:`edgekit.runtime.session.Session`.
 
-    Feeds are copied into page-locked memory, outputs once out of it. All work is in the device's primary context.
+    Feeds are copied into page-locked memory, outputs once out of it; an integrated GPU works in that memory. All work
+    is in the device's primary context.
 
     Args:
         library: The ``tensorrt`` or ``tensorrt_rtx`` module.
@@ -137,6 +139,7 @@ class TensorRtSession:
         self._messages = Messages(library)
         self._largest = int(options.get("batch", (1, 1, 1))[2])
         self._check = FeedCheck(inputs, order=tuple(range(len(inputs))))
+        self.buffers = Buffers(device)
         self.graphs = GraphCapture(wanted=cuda_graphs, flavour=flavour, device=device, inputs=inputs)
         self._process = os.getpid()
         self._users = _Users()
@@ -230,6 +233,7 @@ class TensorRtSession:
             "driver": facts.driver,
             "num_streams": str(self._streams),
             "cuda_graphs": self.graphs.describe(),
+            "zero_copy": self.buffers.describe(),
             **kernels,
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +11,8 @@ import numpy.typing as npt
 
 from edgekit.errors import StageError
 from edgekit.runtime.cuda import CudaDevice
-from edgekit.runtime.cuda.device import DeviceMemory, Graph, PinnedMemory
+from edgekit.runtime.cuda.device import Graph
+from edgekit.runtime.sessions.tensorrt_buffers import Buffer, Buffers
 from edgekit.runtime.sessions.tensorrt_graphs import GraphCapture
 from edgekit.tensorspec import TensorSpec
 
@@ -27,11 +27,13 @@ class OpenedEngine(Protocol):
 
     Attributes:
         inputs, outputs: The interface.
+        buffers: Makes memory for inputs and outputs.
         graphs: Whether inferences are to be captured.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    buffers: Buffers
     graphs: GraphCapture
 
     @property
@@ -47,15 +49,6 @@ class OpenedEngine(Protocol):
 
     def failure(self) -> StageError:
         """The error to raise where the library says that it failed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Buffer:
-    """One input or output of one request, on the host and on the device."""
-
-    spec: TensorSpec
-    host: PinnedMemory
-    device: DeviceMemory
 
 
 class Request:
@@ -118,24 +111,21 @@ class Request:
     def _feed(self, arrays: Sequence[Array]) -> None:
         dynamic = tuple(array.shape for array in arrays)
         for buffer, array in zip(self._inputs, arrays, strict=True):
-            room = buffer.host.array[: len(array)] if array.ndim else buffer.host.array
-            np.copyto(room, array)
+            np.copyto(buffer.room(array.shape), array)
             if dynamic != self._shapes:
                 self._shape(buffer.spec.name, array.shape)
         self._shapes = dynamic
 
     def _enqueue(self) -> None:
         for buffer, shape in zip(self._inputs, self._shapes, strict=True):
-            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
-            self._device.copy_in(buffer.device, room, self._stream)
+            buffer.copy_in(self._device, shape, self._stream)
         if not self._context.execute_async_v3(self._stream.handle):
             raise self._session.failure()
         ready = []
         for buffer in self._outputs:
             shape = self._output_shape(buffer.spec.name)
-            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
-            self._device.copy_out(room, buffer.device, self._stream)
-            ready.append(room)
+            buffer.copy_out(self._device, shape, self._stream)
+            ready.append(buffer.room(shape))
         self._ready = tuple(ready)
 
     def _shape(self, name: str, shape: Sequence[int]) -> None:
@@ -148,14 +138,11 @@ class Request:
             raise StageError(f"output '{name}': its shape {shape} depends on the data; only the batch may vary")
         return shape
 
-    def _buffer(self, spec: TensorSpec, shape: Sequence[int], resources: ExitStack) -> _Buffer:
-        host = self._device.pinned(shape, np.dtype(spec.dtype))
-        resources.callback(host.close)
-        device = self._device.allocate(max(1, host.array.nbytes))
-        resources.callback(device.close)
-        if not self._context.set_tensor_address(spec.name, device.pointer):
+    def _buffer(self, spec: TensorSpec, shape: Sequence[int], resources: ExitStack) -> Buffer:
+        buffer = self._session.buffers.make(spec, shape, resources)
+        if not self._context.set_tensor_address(spec.name, buffer.pointer):
             raise self._session.failure()
-        return _Buffer(spec=spec, host=host, device=device)
+        return buffer
 
     def _drop_graph(self) -> None:
         if self._graph is not None:

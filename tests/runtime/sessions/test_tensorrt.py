@@ -169,6 +169,7 @@ def test_facts_for_reports(gpu: Gpu) -> None:
             "driver": "13.1",
             "num_streams": "2",
             "cuda_graphs": "on, by TensorRT-RTX",
+            "zero_copy": "off: the GPU has memory of its own",
             "kernels": "compiled here",
         }
 
