@@ -84,6 +84,7 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
         evaluation=evaluation,
         dynamic_batch=options.dynamic_batch,
         context=context,
+        calibration=calibration,
     )
     if inputs.spec is not None:
         _check_decodes(derived, inputs.spec)
