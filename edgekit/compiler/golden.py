@@ -15,7 +15,7 @@ from edgekit.passes.samples import Batch
 from edgekit.program import Program
 from edgekit.tensorspec import TensorSpec
 
-__all__ = ["golden_rows", "golden_from", "golden_inputs", "golden_outputs"]
+__all__ = ["golden_from", "golden_inputs", "golden_outputs", "golden_rows"]
 
 Array = np.ndarray[Any, Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from edgekit.compiler.golden import golden_rows, golden_outputs
+from edgekit.compiler.golden import golden_outputs, golden_rows
 from edgekit.compiler.records import HalfReport, KeptFloat
 from edgekit.errors import StageError
 from edgekit.passes import PassContext, run_passes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+import edgekit
 from edgekit.backends import get_backend
 from edgekit.backends.base import Backend, Engine, PortableGraph, Rehearsal, Verdict
+from edgekit.bundle import read_bundle
 from edgekit.compiler.candidates import Candidate, Failure, build_candidate
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.golden import golden_inputs
@@ -32,7 +35,7 @@ from edgekit.passes.fold import FoldBatchNorm
 from edgekit.passes.half import ToHalf
 from edgekit.program import Program
 from edgekit.targets import Target, load_target
-from tests.compiler.world import Wrapped
+from tests.compiler.world import SPEC, Wrapped
 from tests.half_networks import HURT, folded_module, hurt
 from tests.networks import CONTEXT, NETWORKS, folded
 from tests.passes.test_quantize import INT8, quantized
@@ -277,6 +280,31 @@ def test_history_names_them_too() -> None:
     assert record.summary.endswith("2 nodes kept in float32")
     assert [(item.what, item.where) for item in record.skipped] == [("sum", "sum_1"), ("linear", "head")]
     assert all(item.why.startswith("overflow: |x| reached ") for item in record.skipped)
+
+
+def test_a_compilation_ships_fp16_with_what_it_kept_in_report_and_bundle(tmp_path: Path) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text(SPEC)
+    torch.manual_seed(0)
+    report = edgekit.compile(
+        HURT["sum-pool"][0]().eval(),
+        target=["x86-cpu", "jetson"],
+        task=task,
+        output=tmp_path / "model.edge",
+        strict=True,
+        timing=False,
+        threads=1,
+    )
+    openvino, jetson = report.targets
+    assert all(item.half is None for item in openvino.candidates)
+    assert jetson.shipped == ("fp16",)
+    assert kept(jetson.candidate("fp16").half) == ("sum", "head")
+    assert "fp16: kept in fp32: head (linear): overflow: |x| reached " in report.to_text()
+    stored = read_bundle(report.output).report()
+    (item,) = [item for item in stored["targets"][1]["candidates"] if item["precision"] == "fp16"]
+    assert [one["cause"] for one in item["half"]["kept"]] == ["overflow", "overflow"]
+    (record,) = stored["history"]["fp16: jetson-orin-nano"]
+    assert [one["where"] for one in record["skipped"]] == ["sum_1", "head"]
 
 
 class Crnn(nn.Module):
