@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from edgekit.backends.base import Backend, Engine, PortableGraph
+from edgekit.backends.base import Backend, Engine, PortableGraph, Rehearsal
 from edgekit.bundle import compressed
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.options import CompileOptions
-from edgekit.compiler.records import CandidateReport
+from edgekit.compiler.records import CandidateReport, HalfReport
 from edgekit.config import to_dict
 from edgekit.errors import ConfigError, EdgekitError, InternalError, StageError, UserError
+from edgekit.passes.aten import RECURRENT, is_call
 from edgekit.program import Program
 from edgekit.runtime.golden import rel_l2
 from edgekit.targets import Precision, Target
@@ -124,35 +126,23 @@ def build_candidate(
         derived: Where the float program, graphs and reference answers come from.
     """
     try:
-        program, findings = _program(precision, target, quantized, derived)
-        graph = derived.graph(program, target.portable, in_target(precision))
-        unsupported = [verdict for verdict in backend.supports(graph, target) if not verdict.supported]
-        if unsupported:
-            shown = [f"{graph.described(item.node, item.operator)}: {item.reason}" for item in unsupported[:_SHOWN]]
-            count = f"{len(unsupported)} nodes" if len(unsupported) > 1 else "a node"
-            raise StageError(
-                f"target '{target.name}' cannot run {count} of the {precision} graph: {'; '.join(shown)}",
-                hint="write it with other operators in the model, leave this part of the model to the application, "
-                "or compile for another target",
+        made = _made(precision, target, quantized, derived)
+        try:
+            built = _built(made.program, precision, target=target, backend=backend, derived=derived)
+        except StageError as error:
+            made, built = _without_half_recurrence(
+                error, made, precision, target=target, backend=backend, quantized=quantized, derived=derived
             )
-        if precision == "fp16" and program is not derived.floating:
-            derived.check_half(derived.floating, program)
-        engine = backend.build(graph, target) if target.build != "device" else None
-        rehearsal = backend.rehearse(graph, target) if target.build == "device" else None
-        if rehearsal is not None and not rehearsal.built:
-            raise StageError(
-                f"rehearsal with {rehearsal.builder} refused the {precision} graph: {rehearsal.reason}",
-                hint="the device's builder would refuse it too: write this part of the model with other operators",
-            )
-        options = engine.options if engine is not None else backend.options(target, in_target(precision))
+        options = built.engine.options if built.engine is not None else backend.options(target, in_target(precision))
     except InternalError:
         raise
     except EdgekitError as error:
         report = CandidateReport(precision=precision, status="failed", reason=error.message)
         return Failure(report=report, error=error)
+    program, graph, engine, rehearsal = made.program, built.graph, built.engine, built.rehearsal
     smaller = {} if engine is None else _compressed(engine)
-    reference, plain = derived.answers(program), derived.answers(derived.floating)
-    distance = max(rel_l2(plain[name], reference[name]) for name in reference)
+    reference = derived.answers(program)
+    distance = _distance(derived, program)
     report = CandidateReport(
         precision=precision,
         status="passed",
@@ -161,7 +151,8 @@ def build_candidate(
         engine_bytes=_size({} if engine is None else engine.files),
         stored_bytes=_size({} if engine is None else {**engine.files, **smaller}),
         float_distance=distance if math.isfinite(distance) else None,
-        findings=(*findings, *(() if engine is None else engine.findings)),
+        findings=(*made.findings, *(() if engine is None else engine.findings)),
+        half=made.half,
         rehearsal=None if rehearsal is None else to_dict(rehearsal),
     )
     return Candidate(
@@ -187,25 +178,105 @@ def _size(files: Mapping[str, bytes]) -> int:
     return sum(map(len, files.values()))
 
 
-def _program(
-    precision: str, target: Target, quantized: Program | None, derived: Derived
-) -> tuple[Program, tuple[str, ...]]:
-    """The program that a candidate is, and what is otherwise than the target asks."""
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The program that a candidate is, how its float part became fp16, and what is otherwise than the target asks."""
+
+    program: Program
+    half: HalfReport | None = None
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """What a candidate's program became."""
+
+    graph: PortableGraph
+    engine: Engine | None
+    rehearsal: Rehearsal | None
+
+
+def _made(
+    precision: str,
+    target: Target,
+    quantized: Program | None,
+    derived: Derived,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> _Made:
     if is_integer(precision) and quantized is None:
         raise InternalError(f"target '{target.name}': no quantized program for {precision}")
     program = quantized if is_integer(precision) and quantized is not None else derived.floating
-    if target.portable.half != "graph" or "fp16" not in target.precisions:
-        return program, ()
-    if precision == "fp16":
-        return derived.half(program), ()
-    if not is_integer(precision):
-        return program, ()
+    in_graph = target.portable.half == "graph" and "fp16" in target.precisions
+    if not in_graph or not (precision == "fp16" or is_integer(precision)):
+        return _Made(program=program)
+    distance = _distance(derived, program)
+    limit, node_limit = _golden_limit(target, precision, distance), target.golden_rel_l2["fp16"]
     try:
-        half = derived.half(program)
-        derived.check_half(program, half)
+        halved = derived.half(program, limit=limit, node_limit=node_limit, refused=refused)
     except (UserError, StageError) as error:
-        return program, (f"its float layers are fp32, not fp16: {error.message}",)
-    return half, ()
+        if precision == "fp16":
+            raise
+        return _Made(program=program, findings=(f"its float layers are fp32, not fp16: {error.message}",))
+    return _Made(program=halved.program, half=halved.report)
+
+
+def _built(program: Program, precision: str, *, target: Target, backend: Backend, derived: Derived) -> _Built:
+    """Exports and builds.
+
+    Raises:
+        StageError: The graph cannot be exported, or the backend refuses it.
+    """
+    graph = derived.graph(program, target.portable, in_target(precision))
+    unsupported = [verdict for verdict in backend.supports(graph, target) if not verdict.supported]
+    if unsupported:
+        shown = [f"{graph.described(item.node, item.operator)}: {item.reason}" for item in unsupported[:_SHOWN]]
+        count = f"{len(unsupported)} nodes" if len(unsupported) > 1 else "a node"
+        raise StageError(
+            f"target '{target.name}' cannot run {count} of the {precision} graph: {'; '.join(shown)}",
+            hint="write it with other operators in the model, leave this part of the model to the application, "
+            "or compile for another target",
+        )
+    engine = backend.build(graph, target) if target.build != "device" else None
+    rehearsal = backend.rehearse(graph, target) if target.build == "device" else None
+    if rehearsal is not None and not rehearsal.built:
+        raise StageError(
+            f"rehearsal with {rehearsal.builder} refused the {precision} graph: {rehearsal.reason}",
+            hint="the device's builder would refuse it too: write this part of the model with other operators",
+        )
+    return _Built(graph=graph, engine=engine, rehearsal=rehearsal)
+
+
+def _without_half_recurrence(
+    error: StageError,
+    made: _Made,
+    precision: str,
+    *,
+    target: Target,
+    backend: Backend,
+    quantized: Program | None,
+    derived: Derived,
+) -> tuple[_Made, _Built]:
+    """Tries again with recurrent layers in fp32, which some builders take in no other type.
+
+    Raises:
+        StageError: There are none in fp16, or the graph is refused all the same: the first refusal.
+    """
+    kept = set() if made.half is None else {item.node for item in made.half.kept}
+    nodes = [node.name for node in made.program.graph.graph.nodes if is_call(node, RECURRENT) and node.name not in kept]
+    if made.half is None or not nodes:
+        raise error
+    refused = dict.fromkeys(nodes, f"refused: in float16 the graph was not built: {error.message}")
+    again = _made(precision, target, quantized, derived, refused)
+    try:
+        return again, _built(again.program, precision, target=target, backend=backend, derived=derived)
+    except StageError:
+        raise error from None
+
+
+def _distance(derived: Derived, program: Program) -> float:
+    """The largest relative L2 distance of an output of a program from the float program's, on the golden inputs."""
+    reference, plain = derived.answers(program), derived.answers(derived.floating)
+    return max(rel_l2(plain[name], reference[name]) for name in reference)
 
 
 def _golden_limit(target: Target, precision: str, float_distance: float) -> float:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from edgekit.backends.base import PortableGraph
 from edgekit.compiler.golden import golden_outputs
+from edgekit.compiler.halving import Halved, halve
 from edgekit.compiler.images import Images, program_answers
-from edgekit.errors import StageError
 from edgekit.evaluate import score
 from edgekit.export import export_portable
-from edgekit.passes import PassContext, run_passes
-from edgekit.passes.half import ToHalf
+from edgekit.passes import PassContext
+from edgekit.passes.samples import Batch
 from edgekit.program import Program
 from edgekit.targets import Portable
 from edgekit.tasks import MetricReport
@@ -24,6 +26,9 @@ __all__ = ["Derived"]
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+# Calibration images on which half precision is measured: each costs two forward passes.
+_MEASURED = 4
 
 
 class Derived:
@@ -37,6 +42,7 @@ class Derived:
         evaluation: Labelled images; None where there are none.
         dynamic_batch: Whether graphs leave the batch open.
         context: For passes, and where progress is shown.
+        calibration: Images on which half precision is measured, beside the golden inputs; None where there are none.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Derived:
         evaluation: Images | None,
         dynamic_batch: bool,
         context: PassContext,
+        calibration: Images | None = None,
     ) -> None:
         self.floating = floating
         self._original = floating if original is None else original
@@ -55,38 +62,44 @@ class Derived:
         self.evaluation = evaluation
         self._dynamic_batch = dynamic_batch
         self._context = context
+        self._calibration = calibration
         # A key holds its program by id, and the program beside the value, so that no id is used again.
         self._made: dict[tuple[object, ...], tuple[Program, Any]] = {}
 
-    def half(self, program: Program) -> Program:
-        """The program with float16 types written into what it computes in float.
+    def half(
+        self, program: Program, *, limit: float, node_limit: float, refused: Mapping[str, str] = _NOTHING
+    ) -> Halved:
+        """The program with float16 types written into what it computes in float, where that does not hurt.
+
+        Args:
+            program: The float program, or a quantized one.
+            limit: Largest relative L2 distance of its outputs from those of ``program``.
+            node_limit: Largest relative L2 error of one node's result.
+            refused: Names of nodes that stay float32 in any case, with the reason.
 
         Raises:
             UserError: A weight is beyond what float16 holds.
+            StageError: An output is no number in float16 whatever is kept, or nothing would be float16.
         """
-        return self._once(program, ("half",), lambda: run_passes(program, [ToHalf()], self._context))
+        what = ("half", limit, node_limit, *refused)
+        halved = self._once(program, what, lambda: self._halve(program, limit, node_limit, refused))
+        self._once(halved.program, ("answers",), lambda: dict(halved.answers))
+        return halved
 
-    def check_half(self, program: Program, half: Program) -> None:
-        """Runs the half program on the golden inputs.
-
-        Raises:
-            StageError: A value is beyond what float16 holds, or torch has no float16 form of an operator on this CPU.
-        """
-        hint = "compile for fp32 or int8 instead (--precision)"
-        try:
-            answers = self.answers(half)
-        except RuntimeError as error:  # what torch raises for a kernel that it lacks
-            raise StageError(
-                f"'{program.name}': torch cannot compute it in float16 here, so no engine could be checked: {error}",
-                hint=hint,
-            ) from error
-        for name, values in answers.items():
-            if not np.isfinite(values).all() and np.isfinite(self.answers(program)[name]).all():
-                raise StageError(
-                    f"'{program.name}': in float16 its output '{name}' is no number on the golden inputs: a value "
-                    "exceeds float16's largest, 65504",
-                    hint=hint,
-                )
+    def _halve(self, program: Program, limit: float, node_limit: float, refused: Mapping[str, str]) -> Halved:
+        images: Iterator[Batch] = iter(())
+        if self._calibration is not None:
+            images = islice(self._calibration.batches(1), _MEASURED)
+        return halve(
+            program,
+            limit=limit,
+            node_limit=node_limit,
+            golden=self.golden,
+            answers=self.answers(program),
+            images=images,
+            context=self._context,
+            refused=refused,
+        )
 
     @property
     def reference(self) -> MetricReport | None:

@@ -94,6 +94,7 @@ def compile_program(
         evaluation=images.evaluation,
         dynamic_batch=options.many_images,
         context=context,
+        calibration=calibration,
     )
     if inputs.spec is not None:
         _check_decodes(derived, inputs.spec)

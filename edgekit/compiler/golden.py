@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from edgekit.compiler.images import Images
+from edgekit.passes.samples import Batch
 from edgekit.program import Program
 from edgekit.tensorspec import TensorSpec
 
-__all__ = ["golden_from", "golden_inputs", "golden_outputs"]
+__all__ = ["golden_from", "golden_inputs", "golden_outputs", "golden_rows"]
 
 Array = np.ndarray[Any, Any]
 
@@ -37,17 +38,19 @@ def golden_from(images: Images, program: Program, *, count: int) -> dict[str, Ar
     return {program.inputs[0].name: np.stack([image.pixels for image in islice(images, count)])}
 
 
+def golden_rows(program: Program, inputs: Mapping[str, Array]) -> list[Batch]:
+    """Returns golden inputs as a program takes them, one by one, as an engine of batch 1 does."""
+    tensors = tuple(torch.from_numpy(inputs[spec.name]) for spec in program.inputs)
+    return [tuple(item[index : index + 1] for item in tensors) for index in range(len(tensors[0]))]
+
+
 def golden_outputs(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Runs a program on golden inputs one by one, as an engine of batch 1 does.
+    """Runs a program on golden inputs one by one.
 
     Returns:
         Output name to an array of shape (count, ...).
     """
-    count = len(next(iter(inputs.values())))
-    rows: list[tuple[torch.Tensor, ...]] = []
-    for index in range(count):
-        feeds = [torch.from_numpy(inputs[spec.name][index : index + 1]) for spec in program.inputs]
-        rows.append(program.run(*feeds))
+    rows = [program.run(*row) for row in golden_rows(program, inputs)]
     return {
         spec.name: np.concatenate([row[position].numpy() for row in rows])
         for position, spec in enumerate(program.outputs)

@@ -10,7 +10,17 @@ from typing import Any, Literal
 from edgekit.bench.statistics import Interval
 from edgekit.tensorspec import LayerRecord
 
-__all__ = ["Accuracy", "CandidateReport", "DataReport", "Latency", "LayerCost", "MixedStep", "TargetReport"]
+__all__ = [
+    "Accuracy",
+    "CandidateReport",
+    "DataReport",
+    "HalfReport",
+    "KeptFloat",
+    "Latency",
+    "LayerCost",
+    "MixedStep",
+    "TargetReport",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,50 @@ class MixedStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptFloat:
+    """A node that stays fp32 in a graph whose float part is fp16 otherwise.
+
+    Attributes:
+        node: Its name in the graph.
+        layer: Dotted name of the module that it comes from; the node's name where that is the model itself.
+        operator: Its operator's bare name, such as ``layer_norm``.
+        cause: ``overflow`` (a value that float16 does not hold), ``error`` (its result in float16 is off by more than
+            the limit), ``input`` (it gives what such a node needs finer than float16), ``program`` (the worst of those
+            left, while the program as a whole was off by too much), ``refused`` (in float16 torch cannot compute it,
+            or the builder does not take it).
+        peak: Largest absolute value that float16 would have to hold; None where nothing was measured.
+        error: Relative L2 error of its result in float16; None where it is no number, or was not measured.
+        why: The cause with its number, as a sentence.
+    """
+
+    node: str
+    layer: str
+    operator: str
+    cause: Literal["overflow", "error", "input", "program", "refused"]
+    peak: float | None
+    error: float | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfReport:
+    """How the float part of a graph was made fp16.
+
+    Attributes:
+        distance: Largest relative L2 distance of an output from those of the same program in fp32, on the golden
+            inputs.
+        limit: What it should be at most.
+        rounds: How many times nodes were added because it was not.
+        kept: The nodes that stay fp32, in graph order.
+    """
+
+    distance: float
+    limit: float
+    rounds: int
+    kept: tuple[KeptFloat, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateReport:
     """One candidate.
 
@@ -111,6 +165,7 @@ class CandidateReport:
         rehearsal: Outcome of building the graph with a related builder; None where there was none.
         ranking: For ``mixed``: what each layer costs, the costliest first.
         steps: For ``mixed``: how layers were returned to float until the drop was small enough.
+        half: How the float part was written in fp16; None where the graph says nothing of it.
     """
 
     precision: str
@@ -130,6 +185,7 @@ class CandidateReport:
     rehearsal: Mapping[str, Any] | None = None
     ranking: tuple[LayerCost, ...] = ()
     steps: tuple[MixedStep, ...] = ()
+    half: HalfReport | None = None
 
     def layer_counts(self) -> dict[str, int]:
         """Compute layers by executed precision."""

@@ -30,6 +30,9 @@ def stages_text(stages: Sequence[StageReport], reference: Accuracy | None) -> st
     return table(heads, rows, right=["float accuracy", "MACs, millions", "parameters, thousands"])
 
 
+_SHOWN = 8
+
+
 def target_text(target: TargetReport, reference: Accuracy | None) -> str:
     """Lays out one target: what ships and why, then its candidates."""
     head = f"{target.target}: ships {' and '.join(target.shipped)}\n  {target.why}"
@@ -53,7 +56,15 @@ def target_text(target: TargetReport, reference: Accuracy | None) -> str:
         for item in target.candidates
         if item.rehearsal is not None and item.rehearsal["built"]
     ]
-    return "\n".join([head, body, *rehearsals])
+    return "\n".join([head, body, *rehearsals, *(line for item in target.candidates for line in _kept(item))])
+
+
+def _kept(item: CandidateReport) -> list[str]:
+    """The layers that stay fp32 in a half graph; what only moves values between them goes without saying."""
+    shown = [] if item.half is None else [kept for kept in item.half.kept if kept.cause != "input"]
+    rest = len(shown) - _SHOWN
+    lines = [f"  {item.precision}: kept in fp32: {kept.layer} ({kept.operator}): {kept.why}" for kept in shown[:_SHOWN]]
+    return lines + ([f"  {item.precision}: and {rest} more kept in fp32 (--json lists them)"] if rest > 0 else [])
 
 
 def _row(item: CandidateReport) -> list[str]:

@@ -57,8 +57,19 @@ def target_warnings(target: TargetReport, *, accuracy_known: bool) -> list[str]:
             lines.append(f"{target.target}: {item.precision} {verdict}: {item.reason}")
         if item.status == "shipped":
             lines += [f"{target.target}: {finding}" for finding in item.findings]
+            lines += _far_half(target, item)
             lines += [] if accuracy_known else _unknown_accuracy(target, item)
     return lines
+
+
+def _far_half(target: TargetReport, item: CandidateReport) -> list[str]:
+    if item.half is None or item.half.distance <= item.half.limit:
+        return []
+    return [
+        f"{target.target}: fp16 moves the {item.precision} answers by {100 * item.half.distance:.2g} % on the golden "
+        f"inputs (relative L2, {100 * item.half.limit:.2g} % expected), and no single layer is to blame: compare "
+        "accuracy on labelled images (--eval-data)"
+    ]
 
 
 def _unknown_accuracy(target: TargetReport, item: CandidateReport) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "MATMUL",
     "NORM",
     "POOL_AVERAGE",
+    "RECURRENT",
     "SHAPE_ONLY",
     "SPLITS",
     "argument",
@@ -35,6 +36,8 @@ __all__ = [
     "is_call",
     "layer_name",
     "node_facts",
+    "operator_name",
+    "origin_name",
     "read_tensor",
     "set_argument",
     "share_parameter",
@@ -57,6 +60,9 @@ COMPUTE: Operators = frozenset({*CONV, *CONV_TRANSPOSE, *LINEAR})
 BATCH_NORM: Operators = frozenset({_A.batch_norm.default})
 GROUP_NORM: Operators = frozenset({_A.group_norm.default})
 NORM: Operators = frozenset({*GROUP_NORM, _A.layer_norm.default, _A.instance_norm.default, _A.rms_norm.default})
+RECURRENT: Operators = frozenset(
+    {_A.lstm.input, _A.gru.input, _A.rnn_tanh.input, _A.rnn_relu.input, _A.lstm_cell.default, _A.gru_cell.default}
+)
 DROPOUT: Operators = frozenset({_A.dropout.default, _A.feature_dropout.default, _A.alpha_dropout.default})
 # Activations that integer kernels fuse into the convolution before them.
 ACTIVATIONS_FUSED: Operators = frozenset({_A.relu.default, _A.relu6.default, _A.hardtanh.default, _A.clamp.default})
@@ -171,6 +177,22 @@ def layer_name(node: fx.Node) -> str:
     if not isinstance(weight, fx.Node) or weight.op != "get_attr":
         return node.name
     return str(weight.target).removesuffix(".weight")
+
+
+def operator_name(node: fx.Node) -> str:
+    """Returns an operator's bare name: ``layer_norm`` of ``aten.layer_norm.default``."""
+    schema = getattr(node.target, "_schema", None)
+    name = getattr(node.target, "__name__", str(node.target)) if schema is None else str(schema.name)
+    return name.rpartition("::")[2]
+
+
+def origin_name(node: fx.Node) -> str:
+    """Returns the dotted name of the module that a node comes from; where that is the model itself, the node's name."""
+    if is_call(node, COMPUTE):
+        return layer_name(node)
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    module = str(stack[-1][0]) if stack else ""
+    return module if module and not module.startswith("_") else node.name
 
 
 def clean(graph: fx.GraphModule) -> None:
