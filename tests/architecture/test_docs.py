@@ -174,7 +174,9 @@ def test_the_readme_lists_the_targets() -> None:
 
 def test_every_target_and_recipe_is_in_the_changelog_or_a_page() -> None:
     told = "\n".join(_text(page) for page in PAGES)
-    names = [path.stem for kind in ("targets", "calibration") for path in builtin_folder(kind).glob("*.toml")]
+    names = [
+        path.stem for kind in ("targets", "calibration", "augmentation") for path in builtin_folder(kind).glob("*.toml")
+    ]
     assert [name for name in names if f"`{name}`" not in told] == []
 
 

@@ -61,7 +61,7 @@ def test_the_pixels_are_those_of_the_runtime_in_the_order_asked_for(data: Datase
 def test_what_fits_into_memory_is_read_once(data: Dataset, reads: list[Path]) -> None:
     store = ImageStore(data, SPEC, keep_bytes=10 * BYTES)
     for _ in range(3):
-        assert sum(len(images.indices) for images in store.batches([range(0, 5), range(5, 10)])) == 10
+        assert sum(len(images.indices) for images in store.batches([range(5), range(5, 10)])) == 10
     assert sorted(reads) == sorted(sample.path for sample in data.samples)
 
 

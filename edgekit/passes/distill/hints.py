@@ -91,10 +91,14 @@ def _hint(name: str, other: str, first: dict[str, torch.Size], second: dict[str,
 
 
 def _shapes(program: Program) -> dict[str, torch.Size]:
-    """Returns the shapes of all float values for a batch of two."""
+    """Returns the shapes of what float operators give for a batch of two."""
     graph = _on_meta(program.graph)
     inputs = [torch.zeros([2, *(size or 1 for size in spec.shape[1:])], device="meta") for spec in program.inputs]
-    return {node.name: value.shape for node, value in node_facts(graph, *inputs).items() if value.is_floating_point()}
+    return {
+        node.name: value.shape
+        for node, value in node_facts(graph, *inputs).items()
+        if node.op == "call_function" and value.is_floating_point()
+    }
 
 
 def _on_meta(graph: fx.GraphModule) -> fx.GraphModule:

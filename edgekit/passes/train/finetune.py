@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from edgekit.augmentation import Augmentation
 from edgekit.data import Dataset, hold_back
+from edgekit.errors import DataError
 from edgekit.objectives import TaskObjective, objective_for
 from edgekit.passes.contract import PassContext, PassResult
 from edgekit.passes.train.evaluation import HeldOut
@@ -53,9 +54,12 @@ class TrainImages:
             frames: Give raw frames, for a program with its preprocessing folded in.
 
         Raises:
-            DataError: There are no images, labels are needed and missing, or none are left to train on.
+            DataError: There are no images, labels are needed and missing or not the task's, or none are left to train
+                on.
             UserError: The augmentation does not fit the pixels.
         """
+        for dataset in (self.data, self.held_out):
+            _check_classes(dataset, spec)
         training, held = self.data, self.held_out
         if held is None and options.held_back > 0:
             training, held = hold_back(training, options.held_back, seed=options.seed)
@@ -126,6 +130,17 @@ class FineTune:
             progress=context.progress,
         )
         return PassResult(program=recorded(result, self.name, report, feed))
+
+
+def _check_classes(dataset: Dataset | None, spec: Spec) -> None:
+    """A label counts outputs: classes in another order would be learned, and measured, as each other."""
+    labels = getattr(spec, "labels", None)
+    if dataset is not None and dataset.classes is not None and labels is not None and dataset.classes != labels:
+        raise DataError(
+            f"the classes of the images ({', '.join(dataset.classes[:5])}, ...) are not the task's labels "
+            f"({', '.join(labels[:5])}, ...), or in another order",
+            hint="read the folder with the task's labels: read_folder(path, spec.labels)",
+        )
 
 
 def recorded(program: Program, stage: str, report: FitReport, feed: Feed) -> Program:

@@ -163,8 +163,11 @@ class _Training:
         self._learner: nn.Module = learner
         if world.size > 1:
             devices = [world.device.index] if world.device.type == "cuda" else None
-            # Running statistics are the same everywhere already: they are updated from sums over all processes.
-            self._learner = DistributedDataParallel(learner, device_ids=devices, broadcast_buffers=False)
+            parallel = DistributedDataParallel(learner, device_ids=devices)
+            # Running statistics are the same everywhere already: they are updated from sums over all processes. Set
+            # here because the constructor's argument has another name in torch 2.13 than before.
+            parallel.broadcast_buffers = False
+            self._learner = parallel
         self._course = _Course()
         self._best: dict[str, torch.Tensor] = {}
 
@@ -173,7 +176,8 @@ class _Training:
         fingerprint = self._fingerprint()
         resumed = self._taken_up(fingerprint)
         first = 0 if resumed is None else resumed
-        total = max(1, (options.epochs - first) * (self._data.steps + self._scoring_steps))
+        scorings = options.epochs - first + (resumed is None)
+        total = max(1, (options.epochs - first) * self._data.steps + scorings * self._scoring_steps)
         with progress.task(f"training {self._program.name}", total) as bar:
             if resumed is None:
                 self._course.before = self._course.best = self._course.last = self._scored(bar)

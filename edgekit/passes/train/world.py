@@ -83,6 +83,8 @@ def joined_world(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
     try:
         if dist.is_available() and dist.is_initialized():
             yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
+            # Whoever leaves first takes its ends of the connections along, and with them what it still had to send.
+            dist.barrier()
         else:
             yield World(device=chosen)
     finally:

@@ -12,6 +12,7 @@ import torch
 
 from edgekit.augmentation import Augmentation, list_augmentations
 from edgekit.errors import UserError
+from edgekit.frontend import load_program
 from edgekit.objectives import objective_for
 from edgekit.passes import run_passes
 from edgekit.passes.fold import FoldPreprocessing
@@ -133,8 +134,6 @@ def test_pixels_become_what_folded_preprocessing_makes_of_them(colour: Any) -> N
             spec.input, color=colour, channels=channels, mean=spec.input.mean[:channels], std=spec.input.std[:channels]
         ),
     )
-    from edgekit.frontend import load_program
-
     torch.manual_seed(0)
     program = load_program(torch.nn.Sequential(torch.nn.Conv2d(channels, 4, 3), torch.nn.Flatten()).eval(), task=spec)
     pixels = networks.pictures(5)[..., :channels].contiguous()

@@ -117,7 +117,7 @@ def test_the_given_graph_is_left_alone_and_its_view_follows_the_training() -> No
 def test_features_come_after_the_outputs_and_are_not_written_over() -> None:
     program = networks.program("residual")
     trained = training_copy(program.graph, batch_norm="frozen", features=("one_1", "relu"))
-    output, norm, activation = trained(IMAGES)
+    output, norm, activation = (value.detach() for value in trained(IMAGES))
     assert output.shape == (6, 4)
     assert norm.shape == activation.shape == (6, 8, 16, 16)
     assert float(norm.min()) < 0 <= float(activation.min())
