@@ -130,9 +130,14 @@ def _takes_frames(program: Program) -> bool:
     Raises:
         UserError: Neither, or it has no task, or takes no batches.
     """
-    if program.task is not None and len(program.inputs) == 1 and program.dynamic_batch:
+    if program.task is not None and len(program.inputs) == 1:
         image, found = program.task.input, program.inputs[0]
         if found.dtype == image.dtype and found.shape[1:] == (*image.size, image.channels):
+            if not program.dynamic_batch:
+                raise UserError(
+                    f"'{program.name}' takes batches of {found.shape[0]} only, training needs larger ones",
+                    hint="export it for any batch: dynamic_shapes={0: torch.export.Dim('batch')}",
+                )
             return True
     check_takes_images(program)
     return False
