@@ -25,7 +25,7 @@ from edgekit.passes.prune.surgery import cut_out
 from edgekit.passes.prune.units import Group, Unit, find_groups, find_kept
 from edgekit.program import Program, Record, Skipped
 
-__all__ = ["Prune", "distance_on"]
+__all__ = ["Prune", "distance_on", "multiply_accumulates"]
 
 Batches = Callable[[], Iterable[tuple[torch.Tensor, ...]]]
 _STAGE = "prune"
@@ -228,3 +228,8 @@ def _nothing(program: Program, flow: Flow, what: str) -> StageError:
         f"pruning found no {what} of '{program.name}' that could be removed" + (f"\n  {lines}" if lines else ""),
         hint="compile without --prune, or leave out --prune-exclude",
     )
+
+
+def multiply_accumulates(program: Program) -> float:
+    """Returns the multiply-accumulates of one image: of convolutions, linear layers, attention and recurrent layers."""
+    return Arithmetic(trace(program, TABLE)).total

@@ -26,7 +26,7 @@ def unfolded_shuffles(program: Program) -> Program:
     """Returns a copy in which each channel shuffle is an ``index_select``."""
     copied = program.copied()
     graph = copied.graph
-    sizes = read_sizes(copied)
+    sizes = dict(read_sizes(copied))
     count = 0
     for first in list(graph.graph.nodes):
         found = _shuffle(first, sizes)
@@ -39,6 +39,7 @@ def unfolded_shuffles(program: Program) -> Program:
         with graph.graph.inserting_before(last):
             order = graph.graph.get_attr(name)
             chosen = graph.graph.call_function(_A.index_select.default, (first.args[0], 1, order))
+        sizes[chosen] = sizes[last]
         last.replace_all_uses_with(chosen)
     clean(graph)
     return copied

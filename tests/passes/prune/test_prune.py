@@ -156,6 +156,22 @@ def test_a_shuffle_that_is_still_one_is_written_as_one() -> None:
     assert shuffles == 1
 
 
+def test_shuffles_that_follow_each_other() -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.one(x)
+            for groups in (2, 4):
+                x = x.view(len(x), groups, 8 // groups, 8, 8).transpose(1, 2).flatten(1, 2)
+            return self.two(x)
+
+    program = load_program(Twice().eval(), task=None, example_inputs=(torch.randn(2, 3, 8, 8),))
+    assert rows(prune(program), "one") < 8
+
+
 def test_a_fixed_batch_stays_fixed() -> None:
     exported = torch.export.export(build(NETWORKS["flattened"]), (torch.randn(1, 3, 16, 16),))
     program = load_program(exported.module(), task=None, example_inputs=(torch.randn(1, 3, 16, 16),))

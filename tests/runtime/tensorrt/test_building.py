@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekit.backends.tensorrt.options import build_options
 from edgekit.runtime.tensorrt import TENSORRT_RTX
+from edgekit.runtime.tensorrt.builder import parse_and_build
 from edgekit.runtime.tensorrt.building import build_plan, is_installed
 from edgekit.targets import load_target
 from tests.backends.tensorrt.graphs import graph_of, node
@@ -40,6 +42,30 @@ def test_the_builder_tells_how_far_it_is() -> None:
 def test_a_dynamic_batch_gets_a_profile() -> None:
     graph = graph_of([node("Relu", ["x"], "y")], shape=("batch", 3, 8, 8))
     assert build_plan(TENSORRT_RTX, graph.data, OPTIONS).plan
+
+
+@with_builder
+def test_the_profile_is_the_one_that_was_asked_for() -> None:
+    import tensorrt_rtx
+
+    profiles = []
+
+    class Watched:
+        """The real library, whose builder keeps the profiles that it makes."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tensorrt_rtx, name)
+
+        class Builder(tensorrt_rtx.Builder):
+            def create_optimization_profile(self) -> Any:
+                profiles.append(super().create_optimization_profile())
+                return profiles[-1]
+
+    graph = graph_of([node("Relu", ["x"], "y")], shape=("batch", 3, 8, 8))
+    outcome, plan = parse_and_build(Watched(), graph.data, {**OPTIONS, "batch": [1, 4, 16]})
+    assert plan is not None, outcome["reason"]
+    (profile,) = profiles
+    assert [tuple(shape) for shape in profile.get_shape("x")] == [(1, 3, 8, 8), (4, 3, 8, 8), (16, 3, 8, 8)]
 
 
 @with_builder

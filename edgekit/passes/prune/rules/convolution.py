@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
 from edgekit.passes.aten import CONV, CONV_TRANSPOSE
@@ -14,7 +13,6 @@ from edgekit.passes.prune.labels import Axis, Value
 
 __all__ = ["FAMILIES"]
 
-_A = torch.ops.aten
 # With fewer groups, the same share of each group goes; with more, whole groups go. Two or three groups are branches.
 _WHOLE_GROUPS_FROM = 4
 _NO_CHANNELS = "its input has no channels of its own"
@@ -107,7 +105,7 @@ def _fewer_groups(cut: Any, node: fx.Node) -> None:
 FAMILIES = (
     Family(
         title="convolutions (dense, grouped, depthwise; 1D to 3D)",
-        operators=(*CONV, _A.conv3d.default),
+        operators=CONV,
         rule=_convolution,
         repair=_fewer_groups,
     ),
