@@ -73,7 +73,9 @@ def test_dequantize_multiplies_by_the_channels_scale() -> None:
     assert result.tolist() == [[0.5, -1.0], [30.0, 40.0]]
 
 
-def _straight(x: torch.Tensor, scale: torch.Tensor, zero: float, qmin: int, qmax: int, at: torch.Tensor) -> torch.Tensor:
+def _straight(
+    x: torch.Tensor, scale: torch.Tensor, zero: float, qmin: int, qmax: int, at: torch.Tensor
+) -> torch.Tensor:
     """The operator, with what rounding adds at the scale ``at`` held: what the straight-through gradient is of."""
     added = (x / at).round() - x / at
     inside = ((x / at).round() + zero >= qmin) & ((x / at).round() + zero <= qmax)

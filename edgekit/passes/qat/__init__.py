@@ -1,4 +1,4 @@
-"""Quantization-aware training: the quantized program goes on learning, with straight-through gradients and its steps."""
+"""Quantization-aware training: the quantized program goes on learning, its steps included."""
 
 from edgekit.passes.qat.options import QatOptions
 from edgekit.passes.qat.qat import Qat, qat

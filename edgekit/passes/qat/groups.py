@@ -48,7 +48,7 @@ def find_groups(graph: fx.GraphModule, facts: dict[fx.Node, torch.Tensor]) -> Gr
         InternalError: Pairs that must share a step have different ones.
     """
     pairs = [node for node in graph.graph.nodes if is_call(node, {QDQ})]
-    parent = {pair: pair for pair in pairs}
+    parent: dict[fx.Node, fx.Node] = {pair: pair for pair in pairs}
 
     def root(pair: fx.Node) -> fx.Node:
         while parent[pair] is not pair:

@@ -44,8 +44,8 @@ def step_gain(start: torch.Tensor, *, values: int, levels: int) -> torch.Tensor:
     """Returns the factor with which plain gradient descent changes a step by the share that LSQ changes it by.
 
     LSQ learns the step ``s`` itself, with its gradient times ``g = 1 / sqrt(values * levels)``: a share of
-    ``g * grad / s`` each time. The gradient of ``change`` is ``grad * s``, so it takes ``g / s^2``, with the step at the
-    start for ``s``. Optimizers that divide by the gradient's size (AdamW) do not see it.
+    ``g * grad / s`` each time. The gradient of ``change`` is ``grad * s``, so it takes ``g / s^2``, with the step at
+    the start for ``s``. Optimizers that divide by the gradient's size (AdamW) do not see it.
 
     Source: Esser et al. 2020, arXiv:1902.08153, section 2.2.
 

@@ -24,8 +24,8 @@ def trainable(program: Program) -> Program:
     """Returns a copy of a quantized program in which steps are learned.
 
     Each scale that may change (:func:`edgekit.passes.qat.groups.find_groups`) is computed from a parameter; scales that
-    must be equal are computed from one. Weights and biases are parameters already. The copy answers as the program does,
-    to the bit, until it is trained.
+    must be equal are computed from one. Weights and biases are parameters already. The copy answers as the program
+    does, to the bit, until it is trained.
 
     Args:
         program: Quantized; left as it is.
@@ -112,7 +112,7 @@ def _tensors(step: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node]:
 
 
 def _gain(graph: fx.GraphModule, pair: fx.Node, facts: dict[fx.Node, torch.Tensor]) -> torch.Tensor:
-    source, scale, zero_point, axis, qmin, qmax = pair.args
+    source, scale, zero_point, _, qmin, qmax = pair.args
     assert isinstance(source, fx.Node)
     assert isinstance(scale, fx.Node)
     assert isinstance(zero_point, fx.Node)

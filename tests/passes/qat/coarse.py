@@ -12,8 +12,8 @@ from edgekit.passes.fold import FoldPixels
 from edgekit.passes.quantize.ops import QDQ
 from edgekit.program import Program
 from tests.networks import CONTEXT, folded
-from tests.passes.test_quantize import quantized
 from tests.passes.qat.test_trainable import PIXELS
+from tests.passes.test_quantize import quantized
 
 
 @functools.cache

@@ -41,6 +41,8 @@ def test_plain_descent_changes_a_step_by_the_share_that_lsq_changes_it_by() -> N
     share_of_lsq = step.grad / (500 * 127) ** 0.5 / start
 
     change = torch.tensor(0.0, requires_grad=True)
-    (qdq(x, learned_step(start, change, step_gain(start, values=500, levels=127)), *arguments) * wanted).sum().backward()
+    (
+        qdq(x, learned_step(start, change, step_gain(start, values=500, levels=127)), *arguments) * wanted
+    ).sum().backward()
     assert change.grad is not None
     assert float(change.grad) == pytest.approx(float(share_of_lsq), rel=1e-5)

@@ -95,9 +95,7 @@ def test_all_steps_biases_and_weights_learn(name: str) -> None:
 def test_integers_zero_points_and_axes_stay(rules: QuantizeRules) -> None:
     program = _int8("residual", rules)
     result = baked(_learned("residual", rules), program)
-    before, after = (
-        [node for node in item.graph.graph.nodes if is_call(node, {QDQ})] for item in (program, result)
-    )
+    before, after = ([node for node in item.graph.graph.nodes if is_call(node, {QDQ})] for item in (program, result))
     for old, new in zip(before, after, strict=True):
         assert old.args[3:] == new.args[3:]
         assert torch.equal(read_tensor(program.graph, old.args[2]), read_tensor(result.graph, new.args[2]))
