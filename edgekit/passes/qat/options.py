@@ -11,8 +11,7 @@ from edgekit.passes.train.options import TrainOptions
 
 __all__ = ["QatOptions"]
 
-# A step or two of an 8-bit weight in an epoch: what is learned is the rounding, not the network anew.
-_LEARNING_RATE = {"sgd": 1e-3, "adamw": 1e-5}
+_LEARNING_RATE = {"sgd": 1e-3, "adamw": 1e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class QatOptions:
         epochs: Passes over the images.
         batch_size: Images a step, over all processes.
         optimizer: ``adamw`` or ``sgd``, as in :class:`~edgekit.passes.train.options.TrainOptions`.
-        learning_rate: Of weights and biases, the highest; None is 0.00001 for ``adamw`` and 0.001 for ``sgd``.
+        learning_rate: Of weights and biases, the highest; None is 0.0001 for ``adamw`` and 0.001 for ``sgd``.
         step_rate: Times the learning rate: that of the steps' logarithms. 0 leaves every step as calibration chose it.
         freeze_after: Share of the training after which steps stay and weights alone go on.
         warmup: Share of the training in which the rate rises; then it falls as a cosine.

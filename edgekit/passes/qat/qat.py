@@ -50,8 +50,8 @@ class Qat:
     """Trains a quantized program on the answers of its float form.
 
     Weights, biases and the steps of the grids learn (:func:`edgekit.passes.qat.trainable.trainable`); the graph, and
-    with it what is exported, stays as it is. The best state by the held-out score is returned. The given program is one of
-    the candidates: where no epoch is better it comes back unchanged, and the record says so.
+    with it what is exported, stays as it is. The best state by the held-out score is returned. The given program is one
+    of the candidates: where no epoch is better it comes back unchanged, and the record says so.
 
     Source: Esser et al. 2020, Learned Step Size Quantization, arXiv:1902.08153, for the steps; Hinton, Vinyals and Dean
     2015, arXiv:1503.02531, for the loss.
