@@ -22,7 +22,7 @@ def main(arguments: str) -> None:
     """Loads a bundle, runs one golden input, and prints what that took.
 
     Args:
-        arguments: JSON with ``path``, ``target``, ``threads``, ``streams``, ``trust_plan``.
+        arguments: JSON with ``path``, ``target``, ``threads``, ``streams``, ``trust_plan``, ``cuda_graphs``.
     """
     options = json.loads(arguments)
     rss_before = peak_rss_bytes()
@@ -33,6 +33,7 @@ def main(arguments: str) -> None:
         threads=options["threads"],
         streams=options["streams"],
         trust_plan=options["trust_plan"],
+        cuda_graphs=options["cuda_graphs"],
         self_test=False,
     ) as model:
         loaded = perf_counter_ns()

@@ -46,19 +46,26 @@ def probe_process(
     threads: int | None,
     streams: int | None,
     trust_plan: bool = False,
+    cuda_graphs: bool = True,
     processes: int = 3,
 ) -> ProcessProbe:
     """Starts fresh processes and collects what they measured.
 
     Args:
         path: The bundle.
-        target, threads, streams, trust_plan: As for :func:`edgekit.runtime.load`.
+        target, threads, streams, trust_plan, cuda_graphs: As for :func:`edgekit.runtime.load`.
         processes: How many, one after the other.
 
     Raises:
         StageError: A process failed or took longer than ten minutes.
     """
-    asked = {"target": target, "threads": threads, "streams": streams, "trust_plan": trust_plan}
+    asked = {
+        "target": target,
+        "threads": threads,
+        "streams": streams,
+        "trust_plan": trust_plan,
+        "cuda_graphs": cuda_graphs,
+    }
     options = json.dumps({"path": str(path), **asked})
     facts = [_run(options) for _ in range(processes)]
     return ProcessProbe(

@@ -42,6 +42,7 @@ class BenchOptions:
         target: Which entry of the bundle; None takes the best for this machine.
         threads, streams: Engine threads and streams; None leaves them to the engine's options.
         trust_plan: Open engines that are code; see :func:`edgekit.runtime.load`.
+        cuda_graphs: Launch inferences as CUDA graphs on NVIDIA GPUs.
         duration_s: Least duration of each scenario, seconds.
         images: Folder of images to feed; None feeds the bundle's golden inputs.
         processes: Fresh processes for load time, first inference and memory; 0 skips them.
@@ -53,6 +54,7 @@ class BenchOptions:
     threads: int | None = None
     streams: int | None = None
     trust_plan: bool = False
+    cuda_graphs: bool = True
     duration_s: float = 5.0
     images: Path | None = None
     processes: int = 3
@@ -117,6 +119,7 @@ def bench(
             threads=options.threads,
             streams=options.streams,
             trust_plan=options.trust_plan,
+            cuda_graphs=options.cuda_graphs,
             processes=options.processes,
         )
     machine = describe_machine()
@@ -213,6 +216,7 @@ def _open(path: Path, options: BenchOptions) -> Model:
         threads=options.threads,
         streams=options.streams,
         trust_plan=options.trust_plan,
+        cuda_graphs=options.cuda_graphs,
     )
 
 

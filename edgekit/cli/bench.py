@@ -42,6 +42,12 @@ __all__ = ["command"]
 @target_option
 @threads_option
 @click.option("--streams", type=click.IntRange(min=1), metavar="N", help="Inferences that the engine runs at once.")
+@click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    default=True,
+    show_default=True,
+    help="On NVIDIA GPUs: launch an inference as one CUDA graph, where that is possible.",
+)
 @trust_option
 @click.option("-o", "--output", type=NEW_PATH, metavar="FILE", help="Write the JSON document into this file too.")
 @json_option
@@ -53,6 +59,7 @@ def command(
     target: str | None,
     threads: int | None,
     streams: int | None,
+    cuda_graphs: bool,
     trust_plan: bool,
     output: Path | None,
 ) -> Answer:
@@ -62,7 +69,13 @@ def command(
     interval. Close what else is running: the report says when the machine was not quiet.
     """
     options = BenchOptions(
-        target=target, threads=threads, streams=streams, trust_plan=trust_plan, duration_s=duration, images=data
+        target=target,
+        threads=threads,
+        streams=streams,
+        trust_plan=trust_plan,
+        cuda_graphs=cuda_graphs,
+        duration_s=duration,
+        images=data,
     )
     report = bench(bundle, options, baseline=baseline, progress=progress_for(quiet=False))
     answer = Answer(schema=report.schema, document=report.to_dict(), text=format_report(report))

@@ -43,6 +43,7 @@ def load(
     cache_dir: str | Path | None = None,
     trust_plan: bool = False,
     build: bool = True,
+    cuda_graphs: bool = True,
 ) -> Model:
     """Opens a bundle on this machine.
 
@@ -59,6 +60,7 @@ def load(
         trust_plan: Open an engine that is a TensorRT plan, which can run code, because you trust where the bundle
             comes from. Without it, and where another release made the plan, the engine is built here.
         build: Build the engine where it must be built on the device and the cache does not have it. Takes minutes.
+        cuda_graphs: On NVIDIA GPUs: launch inferences as CUDA graphs where that is possible.
 
     Returns:
         The model; close it, or use it as a context manager.
@@ -83,6 +85,7 @@ def load(
         cache_dir=folder,
         trusted=trust_plan,
         build=build,
+        cuda_graphs=cuda_graphs,
         progress=progress_for(quiet=False),
     )
     try:
@@ -217,6 +220,7 @@ def open_entry(
     cache_dir: Path | None,
     trusted: bool,
     build: bool,
+    cuda_graphs: bool = True,
     progress: Progress,
 ) -> tuple[Session, str]:
     """Opens an entry that fits this machine; the arguments are those of :func:`load`.
@@ -243,6 +247,7 @@ def open_entry(
         streams=streams,
         cache_dir=cache_dir,
         trusted=trusted,
+        cuda_graphs=cuda_graphs,
     )
     return session, why
 

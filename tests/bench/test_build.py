@@ -17,6 +17,9 @@ from edgekit.cli.main import main
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.progress import SilentProgress
 from edgekit.runtime import load
+from edgekit.runtime.tensorrt import TENSORRT
+from edgekit.runtime.tensorrt.engines import machine_facts
+from edgekit.runtime.tensorrt.learned import LearnedCache
 from tests.compiler.world import World, make_world
 from tests.runtime.nvidia import Gpu, bindings, install
 from tests.runtime.pretended_tensorrt import stand_in_builder, tensorrt
@@ -94,6 +97,57 @@ def test_the_choice_is_what_load_takes_until_the_machine_changes(
         assert model.entry.precision == "int8"
     assert len(builds(tmp_path)) == 3
     assert "driver was 13.1, is 13.2" in built(bundle).entries[1].why_built
+
+
+def known(folder: Path) -> list[int]:
+    """The graphs that the timing cache of the last build knew, by their sizes."""
+    found: list[int] = json.loads((folder / "builds.known").read_text())
+    return found
+
+
+def timings(folder: Path) -> Path:
+    (found,) = (folder / "cache" / "edgekit" / "tensorrt" / "timings").glob("*.learned")
+    return found
+
+
+def test_timings_of_kernels_go_from_one_build_to_the_next(
+    gpu: Gpu, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(bundle)
+    assert len(known(tmp_path)) == 1
+    for engine in (tmp_path / "cache").rglob("*.engine"):
+        engine.unlink()
+    report = built(bundle)
+    assert len(known(tmp_path)) == 3
+    assert [item.why_built for item in report.entries] == ["it was not built here before"] * 2
+    sys.modules["cuda.bindings.driver"].cuDriverGetVersion = lambda: (0, 13020)  # type: ignore[attr-defined]
+    load(bundle).close()
+    assert known(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "its content is not what was written"),
+        (b"no timing cache", "Failed to deserialize timing cache"),
+        (b'["another GPU"]', "the timing cache is of another GPU"),
+    ],
+)
+def test_an_unusable_timing_cache_is_dropped_with_the_reason(
+    gpu: Gpu, bundle: Path, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    if content is None:
+        load(bundle).close()
+        timings(tmp_path).write_bytes(timings(tmp_path).read_bytes()[:-1])
+        next((tmp_path / "cache").rglob("*.engine")).unlink()
+    else:
+        folder = tmp_path / "cache" / "edgekit" / "tensorrt" / "timings"
+        LearnedCache(folder, limit_bytes=1000).keep(machine_facts(TENSORRT), content)
+    report = built(bundle)
+    assert reason in report.entries[0].why_built
+    assert "timed anew" in report.entries[0].why_built
+    assert report.entries[1].why_built == "it was not built here before"
+    assert len(known(tmp_path)) == 1
 
 
 def test_engines_and_choice_may_be_kept_elsewhere(

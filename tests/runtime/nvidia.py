@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 MEMORY_BYTES = 1 << 28
+DEVICEMAP = 2
+ELSEWHERE = 1 << 56  # where host memory is on the device, beyond any address of the host
 
 
 class CudaError(Exception):
@@ -35,6 +37,13 @@ class Gpu:
     Attributes:
         live: Addresses of allocations, with their memory.
         streams: Handle to what waits in it.
+        capturing: Stream that is being captured, to what was recorded; None where the capture is invalid.
+        graphs: Handle of a graph, or of what can be launched, to what it does.
+        integrated: Whether it works in the host's memory.
+        mappable: Whether it can.
+        mapped: Address of host memory on the device, which is another than on the host, to that on the host.
+        copies, launches: How many copies were enqueued (one in a capture counts once), and graphs launched.
+        logger: Of the library that was opened last.
     """
 
     def __init__(self, *, count: int = 1) -> None:
@@ -42,6 +51,12 @@ class Gpu:
         self.live: dict[int, Any] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
+        self.capturing: dict[int, list[Callable[[], None]] | None] = {}
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.integrated, self.mappable = False, True
+        self.mapped: dict[int, int] = {}
+        self.copies = self.launches = 0
+        self.logger: Any = None
         self._local = threading.local()
         self._lock = threading.Lock()
         self._next_stream = 100
@@ -65,6 +80,17 @@ class Gpu:
     def free(self, address: int) -> None:
         with self._lock:
             del self.live[int(address)]
+            self.mapped.pop(int(address) + ELSEWHERE, None)
+
+    def map(self, address: int) -> int | None:
+        """Address on the device of host memory that was allocated for that."""
+        return address + ELSEWHERE if address + ELSEWHERE in self.mapped else None
+
+    def mappable_memory(self, size: int, flags: int) -> int | None:
+        address = self.allocate(size)
+        if address is not None and flags & DEVICEMAP and self.mappable:
+            self.mapped[address + ELSEWHERE] = address
+        return address
 
     def new_stream(self) -> int:
         with self._lock:
@@ -73,9 +99,42 @@ class Gpu:
             return self._next_stream
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
-        self.streams[int(stream)].append(work)
+        if stream not in self.capturing:
+            self.streams[int(stream)].append(work)
+        elif (recorded := self.capturing[stream]) is not None:
+            recorded.append(work)
+
+    def begin_capture(self, stream: int) -> None:
+        self.capturing[stream] = []
+
+    def invalidate(self, stream: int) -> bool:
+        """Does what cannot be captured; says whether that did harm."""
+        if stream not in self.capturing:
+            return False
+        self.capturing[stream] = None
+        return True
+
+    def end_capture(self, stream: int) -> int | None:
+        recorded = self.capturing.pop(stream)
+        return None if recorded is None else self.new_graph(recorded)
+
+    def new_graph(self, work: list[Callable[[], None]]) -> int:
+        with self._lock:
+            self._next_stream += 1
+            self.graphs[self._next_stream] = work
+            return self._next_stream
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        self.copies += 1
+        self.enqueue(int(stream), lambda: ctypes.memmove(int(target), int(source), size) and None)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self.launches += 1
+        for work in self.graphs[graph]:
+            self.enqueue(stream, work)
 
     def synchronize(self, stream: int) -> None:
+        assert stream not in self.capturing, "a stream that is captured cannot be waited for"
         waiting = self.streams[int(stream)]
         while waiting:
             waiting.pop(0)()
@@ -95,6 +154,8 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         CUDA_ERROR_OUT_OF_MEMORY = 2
         CUDA_ERROR_NO_DEVICE = 100
         CUDA_ERROR_INVALID_CONTEXT = 201
+        CUDA_ERROR_NOT_SUPPORTED = 801
+        CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
     ok = CUresult.CUDA_SUCCESS
 
@@ -104,9 +165,13 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
 
         return checked
 
-    def allocated(size: int, *_: Any) -> tuple[Any, ...]:
-        address = gpu.allocate(size)
+    def allocated(size: int, flags: int = 0) -> tuple[Any, ...]:
+        address = gpu.mappable_memory(size, flags)
         return (CUresult.CUDA_ERROR_OUT_OF_MEMORY, None) if address is None else (ok, address)
+
+    def mapped(address: int, flags: int) -> tuple[Any, ...]:
+        pointer = gpu.map(address)
+        return (CUresult.CUDA_ERROR_NOT_SUPPORTED, None) if pointer is None else (ok, pointer)
 
     def did(action: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
         def call(*arguments: Any) -> tuple[Any, ...]:
@@ -115,8 +180,9 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
 
         return call
 
-    def copy(target: int, source: int, size: int, stream: int) -> None:
-        gpu.enqueue(stream, lambda: ctypes.memmove(int(target), int(source), size) and None)
+    def end_capture(stream: int) -> tuple[Any, ...]:
+        graph = gpu.end_capture(stream)
+        return (CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, None) if graph is None else (ok, graph)
 
     def retain(device: int) -> tuple[Any, ...]:
         gpu.retained += 1
@@ -125,19 +191,23 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
     def release(device: int) -> None:
         gpu.retained -= 1
 
-    attributes = {"MAJOR": 8, "MINOR": 9}
     driver = pretended_module(
         "cuda.bindings.driver",
         CUresult=CUresult,
         CUdevice_attribute=SimpleNamespace(
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="MAJOR",
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="MINOR",
+            CU_DEVICE_ATTRIBUTE_INTEGRATED="INTEGRATED",
         ),
         CUstream_flags=SimpleNamespace(CU_STREAM_NON_BLOCKING=1),
+        CUstreamCaptureMode=SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1),
         cuInit=lambda flags: (ok,) if gpu.count else (CUresult.CUDA_ERROR_NO_DEVICE,),
         cuDeviceGetCount=lambda: (ok, gpu.count),
         cuDeviceGet=lambda index: (ok, index),
-        cuDeviceGetAttribute=lambda key, device: (ok, attributes[key]),
+        cuDeviceGetAttribute=lambda key, device: (
+            ok,
+            {"MAJOR": 8, "MINOR": 9, "INTEGRATED": int(gpu.integrated)}[key],
+        ),
         cuDeviceGetName=lambda size, device: (ok, b"Pretended GPU\0\0"),
         cuDriverGetVersion=lambda: (ok, 13010),
         cuDevicePrimaryCtxRetain=retain,
@@ -150,9 +220,17 @@ def bindings(gpu: Gpu) -> dict[str, ModuleType]:
         cuMemAlloc=needs_context(allocated),
         cuMemFree=needs_context(did(gpu.free)),
         cuMemHostAlloc=needs_context(allocated),
+        cuMemHostGetDevicePointer=needs_context(mapped),
+        CU_MEMHOSTALLOC_DEVICEMAP=DEVICEMAP,
         cuMemFreeHost=needs_context(did(gpu.free)),
-        cuMemcpyHtoDAsync=needs_context(did(copy)),
-        cuMemcpyDtoHAsync=needs_context(did(copy)),
+        cuStreamBeginCapture=needs_context(did(lambda stream, mode: gpu.begin_capture(stream))),
+        cuStreamEndCapture=needs_context(end_capture),
+        cuGraphInstantiate=needs_context(lambda graph, flags: (ok, gpu.new_graph(gpu.graphs[graph]))),
+        cuGraphLaunch=needs_context(did(gpu.launch)),
+        cuGraphDestroy=needs_context(did(gpu.graphs.pop)),
+        cuGraphExecDestroy=needs_context(did(gpu.graphs.pop)),
+        cuMemcpyHtoDAsync=needs_context(did(gpu.copy)),
+        cuMemcpyDtoHAsync=needs_context(did(gpu.copy)),
     )
     package = pretended_module("cuda.bindings", driver=driver)
     return {
@@ -174,9 +252,9 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
             raise CudaError("invalid device context")
 
     class Allocation:
-        def __init__(self, size: int) -> None:
+        def __init__(self, size: int, flags: int = 0) -> None:
             here()
-            address = gpu.allocate(size)
+            address = gpu.mappable_memory(size, flags)
             if address is None:
                 raise OutOfMemory("cuMemAlloc failed: out of memory")
             self.address = address
@@ -188,8 +266,8 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
             gpu.free(self.address)
 
     class HostAllocation:
-        def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-            self._address = int(Allocation(int(np.prod(shape)) * np.dtype(dtype).itemsize))
+        def __init__(self, shape: tuple[int, ...], dtype: Any, flags: int) -> None:
+            self._address = int(Allocation(int(np.prod(shape)) * np.dtype(dtype).itemsize, flags))
             self.__array_interface__ = {
                 "shape": shape,
                 "typestr": np.dtype(dtype).str,
@@ -200,8 +278,14 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         def free(self) -> None:
             gpu.free(self._address)
 
-    def pagelocked_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return np.asarray(HostAllocation(shape, dtype))
+        def get_device_pointer(self) -> int:
+            pointer = gpu.map(self._address)
+            if pointer is None:
+                raise CudaError("cuMemHostGetDevicePointer failed: operation not supported")
+            return pointer
+
+    def pagelocked_empty(shape: tuple[int, ...], dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
+        return np.asarray(HostAllocation(shape, dtype, mem_flags))
 
     class Context:
         def push(self) -> None:
@@ -228,6 +312,9 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         def compute_capability(self) -> tuple[int, int]:
             return 8, 9
 
+        def get_attribute(self, attribute: str) -> int:
+            return int({"INTEGRATED": gpu.integrated}[attribute])
+
         def retain_primary_context(self) -> Context:
             gpu.retained += 1
             return Context()
@@ -247,11 +334,11 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
 
     def copy_in(target: int, source: np.ndarray, stream: Stream) -> None:
         here()
-        gpu.enqueue(stream.handle, lambda: ctypes.memmove(target, source.ctypes.data, source.nbytes) and None)
+        gpu.copy(target, source.ctypes.data, source.nbytes, stream.handle)
 
     def copy_out(target: np.ndarray, source: int, stream: Stream) -> None:
         here()
-        gpu.enqueue(stream.handle, lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes) and None)
+        gpu.copy(target.ctypes.data, source, target.nbytes, stream.handle)
 
     driver = pretended_module(
         "pycuda.driver",
@@ -260,6 +347,8 @@ def pycuda(gpu: Gpu) -> dict[str, ModuleType]:
         Context=Context,
         Device=Device,
         Stream=Stream,
+        device_attribute=SimpleNamespace(INTEGRATED="INTEGRATED"),
+        host_alloc_flags=SimpleNamespace(DEVICEMAP=DEVICEMAP),
         get_driver_version=lambda: 13010,
         init=init,
         mem_alloc=Allocation,

@@ -31,6 +31,10 @@ def tensorrt(
 ) -> dict[str, ModuleType]:
     """A module like ``tensorrt``.
 
+    As in TensorRT-RTX, its contexts need kernels that are compiled, or come from a runtime cache: one for the engine
+    when the context is made, one for each batch size when it runs; ``compiled`` of the module counts them. A cache is
+    of this very version and GPU, and kept by ``json``. As in TensorRT, a context must run once before it is captured.
+
     Its engines compute ``network`` on the GPU's memory; where that is None, the graph that is in the plan.
     """
 
@@ -40,13 +44,61 @@ def tensorrt(
     class TensorIOMode(enum.Enum):
         INPUT, OUTPUT = range(2)
 
+    compiled: list[str] = []
+    strategies: list[str | None] = []
+    home = {"version": version, "driver": "13.1"}
+
+    class RuntimeCache:
+        def __init__(self) -> None:
+            self._kernels: list[str] = []
+
+        def serialize(self) -> bytes:
+            return json.dumps({**home, "kernels": self._kernels}).encode()
+
+        def deserialize(self, data: bytes) -> bool:
+            if not gpu.contexts:
+                return False
+            try:
+                found = json.loads(data)
+            except ValueError:
+                found = {}
+            if {key: found.get(key) for key in home} != home:
+                gpu.logger.log(ILogger.ERROR, "the runtime cache is of another environment")
+                return False
+            self._kernels = found["kernels"]
+            return True
+
+    class RuntimeConfig:
+        cuda_graph_strategy: str | None = None
+
+        def __init__(self) -> None:
+            self._cache: RuntimeCache | None = None
+
+        def create_runtime_cache(self) -> RuntimeCache:
+            return RuntimeCache()
+
+        def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+            self._cache = cache
+            return True
+
     class Context:
-        def __init__(self, engine: Engine) -> None:
+        def __init__(self, engine: Engine, config: RuntimeConfig | None) -> None:
             self._engine = engine
+            cache = None if config is None else config._cache
+            strategies.append(None if config is None else config.cuda_graph_strategy)
+            self._known = [] if cache is None else cache._kernels
+            self._compile("engine")
+            self._ran = False
             self._addresses: dict[str, int] = {}
             self._batch = 1
 
+        def _compile(self, kernel: str) -> None:
+            if kernel not in self._known:
+                self._known.append(kernel)
+                compiled.append(kernel)
+
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            self._ran = False
             self._batch = shape[0]
             return True
 
@@ -54,13 +106,18 @@ def tensorrt(
             return [self._batch if size == -1 else size for size in self._engine.get_tensor_shape(name)]
 
         def set_tensor_address(self, name: str, address: int) -> bool:
-            self._addresses[name] = address
-            return address in gpu.live
+            self._addresses[name] = gpu.mapped.get(address, address)
+            return self._addresses[name] in gpu.live
 
         def execute_async_v3(self, stream: int) -> bool:
             if not gpu.contexts:
                 return False
+            if (module.uncapturable or not self._ran) and gpu.invalidate(stream):  # type: ignore[attr-defined]
+                gpu.logger.log(ILogger.ERROR, "operation not permitted when stream is capturing")
+                return False
+            self._ran = True
             shapes = {name: tuple(self.get_tensor_shape(name)) for name in self._addresses}
+            self._compile(f"batch {self._batch}")
 
             def work() -> None:
                 arrays = {
@@ -99,15 +156,18 @@ def tensorrt(
         def get_tensor_shape(self, name: str) -> list[int]:
             return list(self._tensors[name][1])
 
-        def create_execution_context(self) -> Context:
-            return Context(self)
+        def create_execution_context(self, runtime_config: RuntimeConfig | None = None) -> Context:
+            return Context(self, runtime_config)
+
+        def create_runtime_config(self) -> RuntimeConfig:
+            return RuntimeConfig()
 
         def create_engine_inspector(self) -> Inspector:
             return Inspector()
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
-            self._logger = logger
+            self._logger = gpu.logger = logger
 
         def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
             try:
@@ -119,6 +179,10 @@ def tensorrt(
     module = pretended_module(
         name,
         __version__=version,
+        compiled=compiled,
+        uncapturable=False,
+        CudaGraphStrategy=SimpleNamespace(DISABLED="disabled", WHOLE_GRAPH_CAPTURE="whole graph"),
+        strategies=strategies,
         ILogger=ILogger,
         LayerInformationFormat=SimpleNamespace(JSON="json"),
         Runtime=Runtime,
@@ -131,6 +195,8 @@ def tensorrt(
         "IExecutionContext": Context,
         "Runtime": Runtime,
         "EngineInspector": Inspector,
+        "IRuntimeCache": RuntimeCache,
+        "IRuntimeConfig": RuntimeConfig,
     }  # type: ignore[attr-defined]
     return {name: module}
 

@@ -63,7 +63,36 @@ class Profile:
         pass
 
 
+class TimingCache:
+    """A JSON list of the graphs that were built with it."""
+
+    def __init__(self, built):
+        self.built = built
+
+    def serialize(self):
+        return json.dumps(self.built).encode()
+
+
 class Config:
+    timings = None
+
+    def __init__(self, logger):
+        self.logger = logger
+
+    def create_timing_cache(self, data):
+        try:
+            return TimingCache(json.loads(data) if data else [])
+        except ValueError:  # as the real one: a remark, and an empty cache
+            self.logger.log(ILogger.WARNING, "Failed to deserialize timing cache. Returning an empty timing cache.")
+            return TimingCache([])
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        if not ignore_mismatch and "another GPU" in cache.built:
+            self.logger.log(ILogger.ERROR, "the timing cache is of another GPU")
+            return False
+        self.timings = cache
+        return True
+
     def set_memory_pool_limit(self, pool, size):
         self.workspace = size >> 20
 
@@ -79,7 +108,7 @@ class Builder:
         return Network()
 
     def create_builder_config(self):
-        return Config()
+        return Config(self.logger)
 
     def create_optimization_profile(self):
         return Profile()
@@ -91,6 +120,10 @@ class Builder:
         if config.workspace > int(os.environ.get("WORKSPACE_MIB", "1000000")):
             self.logger.log(ILogger.ERROR, "Error Code 2: OutOfMemory (no further information)")
             return None
+        if config.timings is not None:
+            known = Path(os.environ["BUILDS"]).with_suffix(".known")
+            known.write_text(json.dumps(config.timings.built))
+            config.timings.built.append(len(network.data))
         tables = [
             {item.name: (item.dtype, item.shape) for item in items} for items in (network.inputs, network.outputs)
         ]

@@ -6,7 +6,7 @@ Source: CUDA Driver API reference; cuda-bindings returns its calls' results as t
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,14 +56,18 @@ def _facts(device: Any) -> DeviceFacts:
     )
     version = int(_done(driver.cuDriverGetVersion()))
     name = _done(driver.cuDeviceGetName(_NAME_BYTES, device))
+    integrated = int(_done(driver.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED, device)))
     return DeviceFacts(
         name=bytes(name).split(b"\0")[0].decode(errors="replace"),
         compute_capability=f"{major}.{minor}",
         driver=f"{version // 1000}.{version % 1000 // 10}",
+        integrated=integrated != 0,
     )
 
 
 class _Device:
+    no_graphs = ""
+
     def __init__(self, device: Any) -> None:
         self.facts = _facts(device)
         self._device: Any = device
@@ -84,15 +88,39 @@ class _Device:
         return _DeviceMemory(_done(driver.cuMemAlloc(size_bytes), what=f"{size_bytes:,} bytes of device memory"))
 
     def pinned(self, shape: Sequence[int], dtype: np.dtype[Any]) -> _PinnedMemory:
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        pointer = int(_done(driver.cuMemHostAlloc(size, 0), what=f"{size:,} bytes of page-locked memory"))
-        return _PinnedMemory(pointer, size, shape, dtype)
+        return _PinnedMemory(shape, dtype, flags=0)
+
+    def mapped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> _PinnedMemory:
+        memory = _PinnedMemory(shape, dtype, flags=int(driver.CU_MEMHOSTALLOC_DEVICEMAP))
+        try:
+            memory.pointer = int(_done(driver.cuMemHostGetDevicePointer(memory.address, 0), what="host memory"))
+        except BaseException:
+            memory.close()
+            raise
+        return memory
 
     def copy_in(self, target: DeviceMemory, source: npt.NDArray[Any], stream: Stream) -> None:
         _done(driver.cuMemcpyHtoDAsync(target.pointer, source.ctypes.data, source.nbytes, stream.handle))
 
     def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
         _done(driver.cuMemcpyDtoHAsync(target.ctypes.data, source.pointer, target.nbytes, stream.handle))
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> _Graph:
+        # As trtexec does: what other threads allocate meanwhile is no concern of this capture.
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        _done(driver.cuStreamBeginCapture(stream.handle, mode))
+        try:
+            work()
+        except BaseException:
+            code, graph = driver.cuStreamEndCapture(stream.handle)
+            if int(code) == 0:
+                _done(driver.cuGraphDestroy(graph))
+            raise
+        graph = _done(driver.cuStreamEndCapture(stream.handle))
+        try:
+            return _Graph(_done(driver.cuGraphInstantiate(graph, 0)))
+        finally:
+            _done(driver.cuGraphDestroy(graph))
 
     def close(self) -> None:
         if self._context is not None:
@@ -112,6 +140,17 @@ class _Stream:
         _done(driver.cuStreamDestroy(self._stream))
 
 
+class _Graph:
+    def __init__(self, graph: Any) -> None:
+        self._graph: Any = graph
+
+    def launch(self, stream: Stream) -> None:
+        _done(driver.cuGraphLaunch(self._graph, stream.handle))
+
+    def close(self) -> None:
+        _done(driver.cuGraphExecDestroy(self._graph))
+
+
 class _DeviceMemory:
     def __init__(self, pointer: Any) -> None:
         self.pointer = int(pointer)
@@ -121,13 +160,16 @@ class _DeviceMemory:
 
 
 class _PinnedMemory:
-    def __init__(self, pointer: int, size: int, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-        self._pointer = pointer
-        plain: Any = (ctypes.c_uint8 * size).from_address(pointer)
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any], *, flags: int) -> None:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        what = f"{size:,} bytes of page-locked memory"
+        self.address = int(_done(driver.cuMemHostAlloc(size, flags), what=what))
+        self.pointer = 0  # for the device, once it is known
+        plain: Any = (ctypes.c_uint8 * size).from_address(self.address)
         self.array: npt.NDArray[Any] = np.frombuffer(plain, dtype=dtype).reshape(tuple(shape))
 
     def close(self) -> None:
-        _done(driver.cuMemFreeHost(self._pointer))
+        _done(driver.cuMemFreeHost(self.address))
 
 
 def _done(answer: tuple[Any, ...], *, what: str = "") -> Any:

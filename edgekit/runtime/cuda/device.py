@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "PinnedMemory", "Stream"]
+__all__ = ["CudaDevice", "DeviceFacts", "DeviceMemory", "Graph", "MappedMemory", "PinnedMemory", "Stream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,13 @@ class DeviceFacts:
         name: Such as ``Orin`` or ``NVIDIA GeForce RTX 4070``.
         compute_capability: Generation, such as ``8.7``.
         driver: CUDA version that the driver supports, such as ``12.6``.
+        integrated: Whether its memory is the host's, as on a Jetson.
     """
 
     name: str
     compute_capability: str
     driver: str
+    integrated: bool
 
 
 class Stream(Protocol):
@@ -70,10 +72,45 @@ class PinnedMemory(Protocol):
         """Frees it."""
 
 
+class MappedMemory(Protocol):
+    """Page-locked memory of the host in which the device works by itself.
+
+    Attributes:
+        array: The memory, for the host; must not be used after :meth:`close`.
+        pointer: Its address for the device.
+    """
+
+    array: npt.NDArray[Any]
+    pointer: int
+
+    def close(self) -> None:
+        """Frees it."""
+
+
+class Graph(Protocol):
+    """Captured work; one launch at a time."""
+
+    def launch(self, stream: Stream) -> None:
+        """Starts all of it.
+
+        Raises:
+            StageError: CUDA failed.
+        """
+
+    def close(self) -> None:
+        """Frees it."""
+
+
 class CudaDevice(Protocol):
-    """An opened device; its methods need :meth:`current` around them, in the thread that calls."""
+    """An opened device; its methods need :meth:`current` around them, in the thread that calls.
+
+    Attributes:
+        facts: What it is.
+        no_graphs: Why :meth:`capture` cannot work with this binding; empty where it can.
+    """
 
     facts: DeviceFacts
+    no_graphs: str
 
     def current(self) -> AbstractContextManager[None]:
         """Makes the device's primary context the thread's own, for as long as the block lasts."""
@@ -95,11 +132,31 @@ class CudaDevice(Protocol):
             StageError: There is not enough.
         """
 
+    def mapped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> MappedMemory:
+        """Allocates page-locked memory on the host that has an address on the device too.
+
+        Raises:
+            StageError: There is not enough, or the device cannot do that.
+        """
+
     def copy_in(self, target: DeviceMemory, source: npt.NDArray[Any], stream: Stream) -> None:
         """Starts copying a contiguous array to the device."""
 
     def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
         """Starts copying from the device into a contiguous array."""
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        """Captures what ``work`` starts on the stream, without running any of it.
+
+        Whatever comes of it, the stream is as before; other threads are not disturbed.
+
+        Args:
+            stream: Nothing else may use it meanwhile.
+            work: Copies and inferences on memory that stays where it is for as long as the graph is used.
+
+        Raises:
+            StageError: The binding cannot, ``work`` raised it, or it did what cannot be captured.
+        """
 
     def close(self) -> None:
         """Gives the primary context back; a second call does nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pycuda.driver as driver
 
 from edgekit.errors import BackendMissing, StageError
-from edgekit.runtime.cuda.device import DeviceFacts, DeviceMemory, Stream
+from edgekit.runtime.cuda.device import DeviceFacts, DeviceMemory, Graph, Stream
 
 __all__ = ["facts", "open_device"]
 
@@ -45,10 +45,13 @@ def _facts(device: Any) -> DeviceFacts:
         name=str(device.name()),
         compute_capability=f"{major}.{minor}",
         driver=f"{version // 1000}.{version % 1000 // 10}",
+        integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
     )
 
 
 class _Device:
+    no_graphs = "pycuda cannot capture a stream; cuda-bindings can"
+
     def __init__(self, device: Any) -> None:
         self.facts = _facts(device)
         with _explained():
@@ -74,6 +77,12 @@ class _Device:
         with _explained(f"page-locked memory for {tuple(shape)} {dtype}"):
             return _PinnedMemory(driver.pagelocked_empty(tuple(shape), dtype))
 
+    def mapped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> _MappedMemory:
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        flags = driver.host_alloc_flags.DEVICEMAP
+        with _explained(f"{size:,} bytes of page-locked memory"):
+            return _MappedMemory(driver.pagelocked_empty(tuple(shape), dtype, mem_flags=flags))
+
     def copy_in(self, target: DeviceMemory, source: npt.NDArray[Any], stream: Stream) -> None:
         with _explained():
             driver.memcpy_htod_async(target.pointer, source, stream.stream)  # type: ignore[attr-defined]
@@ -81,6 +90,9 @@ class _Device:
     def copy_out(self, target: npt.NDArray[Any], source: DeviceMemory, stream: Stream) -> None:
         with _explained():
             driver.memcpy_dtoh_async(target, source.pointer, stream.stream)  # type: ignore[attr-defined]
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        raise StageError(self.no_graphs, hint="install it: pip install cuda-bindings")
 
     def close(self) -> None:
         if self._context is not None:
@@ -118,6 +130,16 @@ class _PinnedMemory:
     def close(self) -> None:
         with _explained():
             self.array.base.free()  # type: ignore[union-attr]
+
+
+class _MappedMemory(_PinnedMemory):
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        super().__init__(array)
+        try:
+            self.pointer = int(array.base.get_device_pointer())  # type: ignore[union-attr]
+        except BaseException:
+            self.close()
+            raise
 
 
 @contextmanager

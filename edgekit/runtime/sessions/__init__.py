@@ -75,6 +75,7 @@ def open_session(
     streams: int | None = None,
     cache_dir: Path | None = None,
     trusted: bool = False,
+    cuda_graphs: bool = True,
 ) -> Session:
     """Opens an engine.
 
@@ -90,6 +91,7 @@ def open_session(
             ask for it, in the user's cache folder.
         trusted: The user says that the engine comes from someone they trust, or this process made it. A TensorRT plan
             is opened only then: deserializing it can run code.
+        cuda_graphs: Launch inferences as CUDA graphs where the engine is of an NVIDIA GPU and that is possible.
 
     Raises:
         BackendMissing: The library, or the device that the options name, is not on this machine.
@@ -114,6 +116,7 @@ def open_session(
         threads=threads,
         streams=streams,
         cache_dir=cache_dir,
+        cuda_graphs=cuda_graphs,
         **entry.arguments,
     )
     return session

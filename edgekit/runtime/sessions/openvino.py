@@ -84,6 +84,7 @@ def open_engine(
     threads: int | None,
     streams: int | None,
     cache_dir: Path | None,
+    cuda_graphs: bool,
 ) -> OpenVinoSession:
     """Compiles an IR for its device; see :func:`edgekit.runtime.sessions.open_session`.
 
@@ -94,6 +95,7 @@ def open_engine(
         threads: ``INFERENCE_NUM_THREADS``; only CPUs have it.
         streams: ``NUM_STREAMS``.
         cache_dir: ``CACHE_DIR``.
+        cuda_graphs: Not used: OpenVINO's devices have none.
 
     Raises:
         BackendMissing: The device is not on this machine.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,12 +16,17 @@ import numpy.typing as npt
 
 from edgekit.errors import StageError, UserError
 from edgekit.runtime.cuda import CudaDevice, device_facts, open_device
-from edgekit.runtime.cuda.device import DeviceMemory, PinnedMemory
 from edgekit.runtime.session import Ticket
 from edgekit.runtime.sessions.feeds import FeedCheck
 from edgekit.runtime.sessions.requests import PendingTicket, RequestPool
+from edgekit.runtime.sessions.tensorrt_buffers import Buffers
+from edgekit.runtime.sessions.tensorrt_graphs import GraphCapture
+from edgekit.runtime.sessions.tensorrt_kernels import CompiledKernels
 from edgekit.runtime.sessions.tensorrt_layers import layer_records
+from edgekit.runtime.sessions.tensorrt_request import Request
 from edgekit.runtime.tensorrt import FLAVOURS, Flavour, Messages
+from edgekit.runtime.tensorrt.engines import kernel_cache
+from edgekit.runtime.tensorrt.learned import LearnedCache
 from edgekit.tensorspec import LayerRecord, TensorSpec
 
 __all__ = ["TensorRtSession", "devices", "open_engine"]
@@ -49,6 +54,7 @@ def open_engine(
     threads: int | None,
     streams: int | None,
     cache_dir: Path | None,
+    cuda_graphs: bool,
 ) -> TensorRtSession:
     """Deserializes a plan, which can run code, on the first GPU; see :func:`edgekit.runtime.sessions.open_session`.
 
@@ -59,7 +65,8 @@ def open_engine(
         inputs, outputs: The interface that the engine must have.
         threads: Refused: a GPU has no such setting.
         streams: Inferences that run side by side; one is the default.
-        cache_dir: Not used: a plan is ready to run.
+        cache_dir: Where the kernels that TensorRT-RTX compiles are kept; None: in the user's cache folder.
+        cuda_graphs: Launch inferences as CUDA graphs where that is possible.
 
     Raises:
         BackendMissing: The library, the driver or the GPU is missing.
@@ -73,26 +80,27 @@ def open_engine(
     device = open_device()
     try:
         return TensorRtSession(
-            library, files["plan"], options, inputs, outputs, flavour=flavour, device=device, streams=streams or 1
+            library,
+            files["plan"],
+            options,
+            inputs,
+            outputs,
+            flavour=flavour,
+            device=device,
+            streams=1 if streams is None else streams,
+            kernels=kernel_cache(cache_dir),
+            cuda_graphs=cuda_graphs,
         )
     except BaseException:
         device.close()
         raise
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Buffer:
-    """One input or output of one request, on the host and on the device."""
-
-    spec: TensorSpec
-    host: PinnedMemory
-    device: DeviceMemory
-
-
 class TensorRtSession:
     """A deserialized plan; see :class:`edgekit.runtime.session.Session`.
 
-    Feeds are copied into page-locked memory, outputs once out of it. All work is in the device's primary context.
+    Feeds are copied into page-locked memory, outputs once out of it; an integrated GPU works in that memory. All work
+    is in the device's primary context.
 
     Args:
         library: The ``tensorrt`` or ``tensorrt_rtx`` module.
@@ -102,6 +110,8 @@ class TensorRtSession:
         flavour: Names the library.
         device: Belongs to the session from here on, unless this raises.
         streams: Inferences that run side by side.
+        kernels: Where compiled kernels are kept, for a library that compiles them.
+        cuda_graphs: See :func:`open_engine`.
 
     Raises:
         StageError: The library refuses the plan, its interface is another, or memory is short.
@@ -118,6 +128,8 @@ class TensorRtSession:
         flavour: Flavour,
         device: CudaDevice,
         streams: int,
+        kernels: LearnedCache,
+        cuda_graphs: bool,
     ) -> None:
         self.inputs, self.outputs = inputs, outputs
         # One more than run at once: the next one's input is copied while the engine works.
@@ -127,6 +139,8 @@ class TensorRtSession:
         self._messages = Messages(library)
         self._largest = int(options.get("batch", (1, 1, 1))[2])
         self._check = FeedCheck(inputs, order=tuple(range(len(inputs))), largest_batch=self._largest)
+        self.buffers = Buffers(device)
+        self.graphs = GraphCapture(wanted=cuda_graphs, flavour=flavour, device=device, inputs=inputs)
         self._process = os.getpid()
         self._users = _Users()
         self._resources = ExitStack()
@@ -140,9 +154,25 @@ class TensorRtSession:
                     hint="a plan runs with the release and on the GPUs that it was built for: compile or build it anew",
                 )
             _check_interface(library, self._engine, inputs, outputs)
-            requests = [_Request(self, made) for _ in range(self.in_flight)]
+            self._config: Any = None
+            self._kernels: CompiledKernels | None = None
+            if flavour.compiles_kernels:
+                self._config = self._engine.create_runtime_config()
+                facts = {
+                    "engine": hashlib.sha256(plan).hexdigest(),
+                    "library": f"{flavour.title} {library.__version__}",
+                    "gpu": device.facts.name,
+                    "compute_capability": device.facts.compute_capability,
+                    "driver": device.facts.driver,
+                }
+                self._kernels = CompiledKernels(self._config, store=kernels, facts=facts, messages=self._messages)
+            if self._config is not None:
+                self.graphs.configure(library, self._config)
+            requests = [Request(self, made) for _ in range(self.in_flight)]
             self._resources = made.pop_all()
-        self._pool: RequestPool[_Request, Outputs] = RequestPool(requests)
+            if self._kernels is not None:
+                self._resources.callback(self._kernels.close)  # which comes first, while there still are contexts
+        self._pool: RequestPool[Request, Outputs] = RequestPool(requests)
 
     def infer(self, feeds: Mapping[str, Array]) -> Outputs:
         """Runs the engine once; see :meth:`edgekit.runtime.session.Session.infer`.
@@ -157,7 +187,7 @@ class TensorRtSession:
             try:
                 with self._device.current():
                     request.start(arrays)
-                    return request.finish()
+                    return self._finished(request)
             finally:
                 self._pool.release(request)
 
@@ -195,12 +225,16 @@ class TensorRtSession:
     def describe(self) -> dict[str, str]:
         """Facts for reports."""
         facts = self._device.facts
+        kernels = {} if self._kernels is None else {"kernels": self._kernels.describe()}
         return {
             "backend": f"{self._flavour.title} {self._library.__version__}",
             "device": facts.name,
             "compute_capability": facts.compute_capability,
             "driver": facts.driver,
             "num_streams": str(self._streams),
+            "cuda_graphs": self.graphs.describe(),
+            "zero_copy": self.buffers.describe(),
+            **kernels,
         }
 
     def close(self) -> None:
@@ -211,6 +245,7 @@ class TensorRtSession:
         with self._device.current():
             self._resources.close()
             # In this order: an engine needs its runtime.
+            self._config = None
             self._engine = None
             self._runtime = None
         self._device.close()
@@ -223,10 +258,19 @@ class TensorRtSession:
     ) -> None:
         self.close()
 
-    @property
-    def engine(self) -> Any:
-        """The library's engine."""
-        return self._engine
+    def execution_context(self) -> Any:
+        """Makes an execution context; what the library compiles for it is kept.
+
+        Raises:
+            StageError: The library makes none.
+        """
+        if self._config is None:
+            context = self._engine.create_execution_context()
+        else:
+            context = self._engine.create_execution_context(runtime_config=self._config)
+        if context is None:
+            raise self.failure()
+        return context
 
     @property
     def device(self) -> CudaDevice:
@@ -250,87 +294,20 @@ class TensorRtSession:
             )
         return self._check.arrays(feeds)
 
-    def _finish(self, request: _Request) -> Outputs:
+    def _finish(self, request: Request) -> Outputs:
         with self._device.current():
-            return request.finish()
+            return self._finished(request)
+
+    def _finished(self, request: Request) -> Outputs:
+        outputs = request.finish()
+        if self._kernels is not None:
+            self._kernels.ran()
+        return outputs
 
     def _open(self) -> Any:
         if self._engine is None:
             raise UserError("this model is closed", hint="load the bundle again")
         return self._engine
-
-
-class _Request:
-    """One inference at a time: a context, a stream, and memory for every input and output.
-
-    Args:
-        session: Whose engine it runs.
-        resources: Frees what it takes.
-    """
-
-    def __init__(self, session: TensorRtSession, resources: ExitStack) -> None:
-        self._session, self._device = session, session.device
-        self._context: Any = session.engine.create_execution_context()
-        if self._context is None:
-            raise session.failure()
-        resources.callback(self._forget)
-        self._stream = self._device.stream()
-        resources.callback(self._stream.close)
-        self._shapes: tuple[tuple[int, ...], ...] = ()
-        for spec in session.inputs:
-            self._shape(spec.name, _at_most(spec, session.largest_batch))
-        self._inputs = tuple(
-            self._buffer(spec, _at_most(spec, session.largest_batch), resources) for spec in session.inputs
-        )
-        self._outputs = tuple(self._buffer(spec, self._output_shape(spec.name), resources) for spec in session.outputs)
-        self._ready: tuple[Array, ...] = ()
-
-    def start(self, arrays: Sequence[Array]) -> None:
-        """Copies the arrays, and sets copies and inference going."""
-        dynamic = tuple(array.shape for array in arrays)
-        for buffer, array in zip(self._inputs, arrays, strict=True):
-            room = buffer.host.array[: len(array)] if array.ndim else buffer.host.array
-            np.copyto(room, array)
-            self._device.copy_in(buffer.device, room, self._stream)
-            if dynamic != self._shapes:
-                self._shape(buffer.spec.name, array.shape)
-        self._shapes = dynamic
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise self._session.failure()
-        ready = []
-        for buffer in self._outputs:
-            shape = self._output_shape(buffer.spec.name)
-            room = buffer.host.array[: shape[0]] if shape else buffer.host.array
-            self._device.copy_out(room, buffer.device, self._stream)
-            ready.append(room)
-        self._ready = tuple(ready)
-
-    def finish(self) -> Outputs:
-        """Waits, and returns the outputs, which are the caller's."""
-        self._stream.synchronize()
-        return {buffer.spec.name: room.copy() for buffer, room in zip(self._outputs, self._ready, strict=True)}
-
-    def _shape(self, name: str, shape: Sequence[int]) -> None:
-        if not self._context.set_input_shape(name, tuple(shape)):
-            raise self._session.failure()
-
-    def _output_shape(self, name: str) -> tuple[int, ...]:
-        shape = tuple(int(size) for size in self._context.get_tensor_shape(name))
-        if any(size < 0 for size in shape):
-            raise StageError(f"output '{name}': its shape {shape} depends on the data; only the batch may vary")
-        return shape
-
-    def _buffer(self, spec: TensorSpec, shape: Sequence[int], resources: ExitStack) -> _Buffer:
-        host = self._device.pinned(shape, np.dtype(spec.dtype))
-        resources.callback(host.close)
-        device = self._device.allocate(max(1, host.array.nbytes))
-        resources.callback(device.close)
-        if not self._context.set_tensor_address(spec.name, device.pointer):
-            raise self._session.failure()
-        return _Buffer(spec=spec, host=host, device=device)
-
-    def _forget(self) -> None:
-        self._context = None
 
 
 class _Users:
@@ -355,10 +332,6 @@ class _Users:
         """Blocks until nobody is inside."""
         with self._changed:
             self._changed.wait_for(lambda: self._inside == 0)
-
-
-def _at_most(spec: TensorSpec, batch: int) -> tuple[int, ...]:
-    return tuple(batch if size is None else size for size in spec.shape)
 
 
 def _check_interface(

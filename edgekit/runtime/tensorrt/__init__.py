@@ -24,6 +24,11 @@ class Flavour:
         engine_kind: Key in the session table.
         install_hint: How to get it.
         builds_anywhere: Whether its builder needs no GPU, and its engines are for more than one.
+        times_kernels: Whether its builder times kernels on the GPU, so that a timing cache makes it faster. In
+            TensorRT-RTX such a cache changes nothing, needs a GPU, and is deprecated. Source: TensorRT for RTX
+            documentation, "Timing Cache Migration".
+        compiles_kernels: Whether its runtime compiles kernels when an engine is opened, and can keep them.
+        captures_graphs: Whether its runtime captures inferences as CUDA graphs by itself.
     """
 
     name: str
@@ -32,6 +37,9 @@ class Flavour:
     engine_kind: str
     install_hint: str
     builds_anywhere: bool
+    times_kernels: bool
+    compiles_kernels: bool
+    captures_graphs: bool
 
     def library(self) -> ModuleType:
         """Imports the package.
@@ -52,6 +60,9 @@ TENSORRT = Flavour(
     engine_kind="tensorrt-plan",
     install_hint="on a Jetson it comes with JetPack (apt install nvidia-jetpack); elsewhere: pip install tensorrt",
     builds_anywhere=False,
+    times_kernels=True,
+    compiles_kernels=False,
+    captures_graphs=False,
 )
 
 TENSORRT_RTX = Flavour(
@@ -61,6 +72,9 @@ TENSORRT_RTX = Flavour(
     engine_kind="tensorrt-rtx-plan",
     install_hint="install it: pip install 'edgekit[rtx]'",
     builds_anywhere=True,
+    times_kernels=False,
+    compiles_kernels=True,
+    captures_graphs=True,
 )
 
 FLAVOURS: Mapping[str, Flavour] = MappingProxyType({item.engine_kind: item for item in (TENSORRT, TENSORRT_RTX)})
@@ -100,6 +114,12 @@ class Messages:
         self.errors = errors
         self.warnings = warnings
         self.logger = Collector()
+
+    def since(self, warnings: int) -> str:
+        """Returns in one line what was logged after so many warnings, all errors among it, and forgets it."""
+        found = [*self.warnings[warnings:], *self.errors]
+        del self.warnings[warnings:], self.errors[:]
+        return "; ".join(found)
 
     def reason(self) -> str:
         """Returns the latest errors in one line, and forgets them."""

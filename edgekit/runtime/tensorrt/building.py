@@ -52,6 +52,8 @@ class Built:
         reason: Why there is none, in the library's words; empty where there is.
         refused: The nodes at which the parser stopped.
         warnings: What the library remarked.
+        timings: The builder's timing cache after the build; None where it keeps none.
+        timings_dropped: Why the timings given were not used; empty where they were.
     """
 
     builder: str
@@ -60,6 +62,8 @@ class Built:
     reason: str = ""
     refused: tuple[RefusedNode, ...] = ()
     warnings: tuple[str, ...] = ()
+    timings: bytes | None = field(default=None, repr=False)
+    timings_dropped: str = ""
 
 
 def _ignore(phase: str, done: int, of: int) -> None:
@@ -76,6 +80,7 @@ def build_plan(
     data: bytes,
     options: Mapping[str, Any],
     *,
+    timings: bytes | None = None,
     limit_s: float = _LIMIT_S,
     on_progress: OnProgress = _ignore,
 ) -> Built:
@@ -85,6 +90,7 @@ def build_plan(
         flavour: Whose builder.
         data: Serialized ONNX model.
         options: As made by :func:`edgekit.backends.tensorrt.options.build_options`.
+        timings: The builder's timing cache; empty: a new one; None: none that is kept.
         limit_s: The child is ended after this many seconds.
         on_progress: Is told the builder's phase, how many of its steps are done, and of how many.
 
@@ -95,11 +101,15 @@ def build_plan(
         folder = Path(name)
         (folder / "graph.onnx").write_bytes(data)
         (folder / "options.json").write_text(json.dumps(dict(options)), encoding="utf-8")
+        if timings is not None:
+            (folder / "timings.in").write_bytes(timings)
         command = [sys.executable, "-m", "edgekit.runtime.tensorrt.builder", str(folder), flavour.package]
         code = _run(command, folder / "stderr.txt", limit_s, on_progress)
         if code is None:
             return Built(builder=flavour.title, reason=f"not built within {limit_s:g} s")
-        outcome_path, plan_path = folder / "outcome.json", folder / "engine.plan"
+        outcome_path, plan_path, timings_path = (
+            folder / name for name in ("outcome.json", "engine.plan", "timings.out")
+        )
         if code != 0 or not outcome_path.exists():
             return Built(builder=flavour.title, reason=_death(code, folder / "stderr.txt"))
         outcome = json.loads(outcome_path.read_text(encoding="utf-8"))
@@ -110,6 +120,8 @@ def build_plan(
             reason=outcome["reason"],
             refused=tuple(RefusedNode(**item) for item in outcome["refused"]),
             warnings=tuple(outcome["warnings"]),
+            timings=timings_path.read_bytes() if timings_path.exists() else None,
+            timings_dropped=outcome["timings_dropped"],
         )
 
 
@@ -150,10 +162,15 @@ def _pass_on(line: str, on_progress: OnProgress) -> None:
 
 
 def build_within_memory(
-    flavour: Flavour, data: bytes, options: Mapping[str, Any], *, on_progress: OnProgress = _ignore
+    flavour: Flavour,
+    data: bytes,
+    options: Mapping[str, Any],
+    *,
+    timings: bytes | None = None,
+    on_progress: OnProgress = _ignore,
 ) -> Built:
     """Builds as :func:`build_plan` does; where memory is short, again with less workspace and a lower builder level."""
-    built = build_plan(flavour, data, options, on_progress=on_progress)
+    built = build_plan(flavour, data, options, timings=timings, on_progress=on_progress)
     tried = []
     for share, level in ((2, 2), (4, 0)):
         if built.plan is not None or not _SHORT_OF_MEMORY.search(built.reason):
@@ -164,7 +181,7 @@ def build_within_memory(
             "builder_optimization_level": min(level, options["builder_optimization_level"] or level),
         }
         tried.append(f"{less['workspace_mib']} MiB and level {less['builder_optimization_level']}")
-        built = build_plan(flavour, data, less, on_progress=on_progress)
+        built = build_plan(flavour, data, less, timings=timings, on_progress=on_progress)
     if built.plan is None and tried:
         return replace(built, reason=f"{built.reason}; tried again with a workspace of {', then '.join(tried)}")
     return built

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from edgekit.runtime.jetson.sources import Sources
 from edgekit.runtime.tensorrt import Flavour
 from edgekit.runtime.tensorrt.building import build_within_memory
 from edgekit.runtime.tensorrt.cache import EngineCache, Obtained
+from edgekit.runtime.tensorrt.learned import LearnedCache
 
-__all__ = ["engine_cache", "engine_for", "machine_facts"]
+__all__ = ["engine_cache", "engine_for", "kernel_cache", "machine_facts"]
+
+_TIMINGS_LIMIT_BYTES = 256 << 20
+_KERNELS_LIMIT_BYTES = 2 << 30
 
 
 def engine_cache(folder: Path | None) -> EngineCache:
@@ -31,7 +36,16 @@ def engine_cache(folder: Path | None) -> EngineCache:
     Raises:
         UserError: The folder cannot be used.
     """
-    return EngineCache((user_cache_folder() if folder is None else folder) / "tensorrt")
+    return EngineCache(_folder(folder))
+
+
+def kernel_cache(folder: Path | None) -> LearnedCache:
+    """Opens the cache of kernels that were compiled here; see :func:`engine_cache`."""
+    return LearnedCache(_folder(folder) / "kernels", limit_bytes=_KERNELS_LIMIT_BYTES)
+
+
+def _folder(given: Path | None) -> Path:
+    return (user_cache_folder() if given is None else given) / "tensorrt"
 
 
 def machine_facts(flavour: Flavour) -> dict[str, str]:
@@ -68,11 +82,14 @@ def engine_for(
         UserError: It is not in the cache, and may not be built.
         StageError: The library refuses the graph, or memory is short.
     """
+    machine = machine_facts(flavour)
     facts = {
         "graph": hashlib.sha256(graph).hexdigest(),
         "options": json.dumps(dict(options), sort_keys=True),
-        **machine_facts(flavour),
+        **machine,
     }
+    timings = LearnedCache(cache.folder / "timings", limit_bytes=_TIMINGS_LIMIT_BYTES)
+    remarks: list[str] = []
 
     def built_now() -> bytes:
         if not build:
@@ -80,18 +97,27 @@ def engine_for(
                 f"no engine for this machine ({facts['library']}, {facts['gpu']}) was built from this graph yet",
                 hint="build it: edgekit build; or, if you trust where a bundle with plans comes from: --trust-plan",
             )
+        kept = timings.find(machine) if flavour.times_kernels else None
+        known = None if kept is None else kept.data
         with _Phases(progress) as phases:
-            built = build_within_memory(flavour, graph, options, on_progress=phases.tell)
+            built = build_within_memory(flavour, graph, options, timings=known, on_progress=phases.tell)
         if built.plan is None:
             raise StageError(
                 f"{built.builder} refused the graph: {built.reason}",
                 hint="compile the model again for the TensorRT release of this machine (the target's engine.version)",
             )
+        dropped = built.timings_dropped if kept is None or not kept.dropped else kept.dropped
+        if dropped:
+            remarks.append(f"all kernels were timed anew, since the timing cache is not usable: {dropped}")
+        not_kept = "" if built.timings is None else timings.keep(machine, built.timings)
+        if not_kept:
+            remarks.append(f"the timing cache was not kept: {not_kept}")
         return built.plan
 
-    return cache.obtain(
+    obtained = cache.obtain(
         facts, built_now, waiting=lambda: progress.task("waiting for another process that builds an engine", None)
     )
+    return replace(obtained, why_built="; ".join([obtained.why_built, *remarks])) if remarks else obtained
 
 
 class _Phases:

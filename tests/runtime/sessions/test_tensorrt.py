@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekit.errors import BackendMissing, StageError, UserError
-from edgekit.runtime.session import Session
-from edgekit.runtime.sessions import missing_device, open_session
+from edgekit.runtime.sessions import missing_device
 from edgekit.runtime.tensorrt import FLAVOURS
 from edgekit.tensorspec import TensorSpec
-from tests.runtime.nvidia import MEMORY_BYTES, Gpu, bindings, install, pycuda
-from tests.runtime.pretended_tensorrt import plan, tensorrt
-
-Arrays = Mapping[str, np.ndarray]
-IMAGE = TensorSpec(name="image", dtype="uint8", shape=(1, 4, 4, 3))
-OTHER = TensorSpec(name="bias", dtype="float32", shape=(1, 3))
-OUT = TensorSpec(name="logits", dtype="float32", shape=(1, 3))
-BATCH = tuple(TensorSpec(name=item.name, dtype=item.dtype, shape=(None, *item.shape[1:])) for item in (IMAGE, OUT))
-
-
-def network(arrays: Arrays) -> Arrays:
-    return {"logits": arrays["image"].mean((1, 2)) + arrays.get("bias", np.float32(0))}
-
-
-def plan_of(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...] = (OUT,)) -> bytes:
-    tables = [
-        {item.name: (item.dtype, tuple(-1 if size is None else size for size in item.shape)) for item in specs}
-        for specs in (inputs, outputs)
-    ]
-    return plan(*tables)
-
-
-@pytest.fixture(params=[bindings, pycuda], ids=["cuda-bindings", "pycuda"])
-def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    made = Gpu()
-    hidden: dict[str, Any] = {"cuda": None, "cuda.bindings": None} if request.param is pycuda else {"pycuda": None}
-    install(monkeypatch, {**hidden, **request.param(made)})
-    for flavour in FLAVOURS.values():
-        install(monkeypatch, tensorrt(made, flavour.package, network, layers=LAYERS))
-    return made
-
-
-def opened(
-    inputs: tuple[TensorSpec, ...] = (IMAGE,),
-    outputs: tuple[TensorSpec, ...] = (OUT,),
-    *,
-    kind: str = "tensorrt-rtx-plan",
-    data: bytes | None = None,
-    **keys: Any,
-) -> Session:
-    options = {"batch": [1, 1, 4], "builder": "TensorRT-RTX 1.6.0"}
-    files = {"plan": plan_of(inputs, outputs) if data is None else data}
-    return open_session(kind, files, options, inputs, outputs, **{"trusted": True, **keys})
-
-
-def images(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+from tests.runtime.nvidia import MEMORY_BYTES, Gpu
+from tests.runtime.pretended_tensorrt import tensorrt
+from tests.runtime.sessions.plans import BATCH, IMAGE, OTHER, OUT, images, network, opened, plan_of
 
 
 @pytest.mark.parametrize("kind", FLAVOURS)
@@ -215,19 +168,10 @@ def test_facts_for_reports(gpu: Gpu) -> None:
             "compute_capability": "8.9",
             "driver": "13.1",
             "num_streams": "2",
+            "cuda_graphs": "on, by TensorRT-RTX",
+            "zero_copy": "off: the GPU has memory of its own",
+            "kernels": "compiled here",
         }
-
-
-# Of the form that NVIDIA's documentation shows for the engine inspector.
-LAYERS = """{"Layers": [
-  {"Name": "conv1 + relu", "LayerType": "CaskConvolution", "ParameterType": "Convolution",
-   "Inputs": [{"Name": "x", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}],
-   "Weights": {"Type": "Int8", "Count": 36864}, "TacticName": "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32",
-   "Metadata": "[ONNX Layer: layer1.0.conv1]\\u001e[ONNX Layer: node_relu_1]"},
-  {"Name": "pool", "LayerType": "CaskPooling", "ParameterType": "Pooling",
-   "Inputs": [{"Name": "y", "Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}]},
-  "only a name"
-], "Bindings": ["x", "y"]}"""
 
 
 def test_layers_come_with_the_precision_that_they_were_built_in(gpu: Gpu) -> None:
@@ -247,4 +191,5 @@ def test_the_real_library_has_what_is_used_of_it(monkeypatch: pytest.MonkeyPatch
         assert [member for member in members if not hasattr(getattr(real, name), member)] == []
     assert real.nptype(real.DataType.UINT8) is np.uint8
     assert real.LayerInformationFormat.JSON
+    assert "runtime_config: " in real.ICudaEngine.create_execution_context.__doc__
     assert real.TensorIOMode.INPUT

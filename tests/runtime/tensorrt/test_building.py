@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from edgekit.backends.tensorrt.options import build_options
-from edgekit.runtime.tensorrt import TENSORRT_RTX
-from edgekit.runtime.tensorrt.builder import parse_and_build
+from edgekit.runtime.tensorrt import TENSORRT, TENSORRT_RTX
+from edgekit.runtime.tensorrt.builder import Made, parse_and_build
 from edgekit.runtime.tensorrt.building import build_plan, is_installed
 from edgekit.targets import load_target
 from tests.backends.tensorrt.graphs import graph_of, node
@@ -62,8 +62,8 @@ def test_the_profile_is_the_one_that_was_asked_for() -> None:
                 return profiles[-1]
 
     graph = graph_of([node("Relu", ["x"], "y")], shape=("batch", 3, 8, 8))
-    outcome, plan = parse_and_build(Watched(), graph.data, {**OPTIONS, "batch": [1, 4, 16]})
-    assert plan is not None, outcome["reason"]
+    made = parse_and_build(Watched(), graph.data, {**OPTIONS, "batch": [1, 4, 16]})
+    assert made.plan is not None, made.outcome["reason"]
     (profile,) = profiles
     assert [tuple(shape) for shape in profile.get_shape("x")] == [(1, 3, 8, 8), (4, 3, 8, 8), (16, 3, 8, 8)]
 
@@ -119,3 +119,36 @@ def test_a_build_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     _stand_in(tmp_path, monkeypatch, "import time; time.sleep(600)")
     built = build_plan(replace(TENSORRT_RTX, package="stand_in_library"), b"", OPTIONS, limit_s=1)
     assert built.reason == "not built within 1 s"
+
+
+def _real(timings: bytes | None) -> Made:
+    library = pytest.importorskip("tensorrt_rtx")
+    return parse_and_build(library, graph_of([node("Relu", ["x"], "y")]).data, OPTIONS, timings=timings)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_real_builder_starts_a_timing_cache_and_takes_it_again() -> None:
+    """TensorRT-RTX still has TensorRT's calls, though there they change nothing."""
+    first = _real(b"")
+    assert (first.plan is not None, first.outcome["timings_dropped"]) == (True, "")
+    kept = bytes(first.timings)
+    assert kept
+    again = _real(kept)
+    assert again.plan is not None
+    assert bytes(again.timings) == kept
+    assert _real(None).timings is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_real_builder_drops_what_is_no_timing_cache_and_builds_all_the_same() -> None:
+    made = _real(b"this is no timing cache")
+    assert "Failed to deserialize timing cache" in made.outcome["timings_dropped"]
+    # The library speaks of its logger where a process makes several builders, as tests do.
+    assert [line for line in made.outcome["warnings"] if "logger" not in line] == []
+    assert made.plan is not None
+    assert bytes(made.timings)
+
+
+def test_tensorrt_rtx_is_given_no_timing_cache() -> None:
+    """It would ask for a GPU, and change nothing."""
+    assert [flavour.times_kernels for flavour in (TENSORRT, TENSORRT_RTX)] == [True, False]
