@@ -9,12 +9,13 @@ import torch
 
 from edgekit.passes.quantize.ops import QDQ
 
-__all__ = ["Form", "Grid", "Role", "activation_form", "make_grid", "weight_form"]
+__all__ = ["SMALLEST_STEP", "Form", "Grid", "Role", "activation_form", "make_grid", "weight_form"]
 
 Role = Literal["conv", "linear"]
 
 # A smaller step would overflow when it is inverted in half precision.
-_SMALLEST_STEP = 1e-8
+SMALLEST_STEP = 1e-8
+"""The smallest step of a grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,4 +123,4 @@ def steps(low: torch.Tensor, high: torch.Tensor, form: Form) -> torch.Tensor:
     else:
         span = high / form.qmax
     empty = (low == 0) & (high == 0)
-    return torch.where(empty, torch.full_like(span, 1 / form.qmax), span).clamp_min(_SMALLEST_STEP)
+    return torch.where(empty, torch.full_like(span, 1 / form.qmax), span).clamp_min(SMALLEST_STEP)

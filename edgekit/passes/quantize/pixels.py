@@ -10,10 +10,11 @@ from torch import fx
 
 from edgekit.passes.aten import CONV, is_call, read_tensor
 from edgekit.passes.quantize.grids import ASYMMETRIC, Grid
+from edgekit.passes.quantize.ops import QDQ
 from edgekit.passes.quantize.policy import Site, moves_only
 from edgekit.targets import QuantizeRules
 
-__all__ = ["pixel_grid"]
+__all__ = ["keeps_pixels", "pixel_grid"]
 
 _A = torch.ops.aten
 Facts = dict[fx.Node, torch.Tensor]
@@ -59,6 +60,21 @@ def pixel_grid(graph: fx.GraphModule, facts: Facts, group: Sequence[Site], rules
     grid = Grid(scale=factor.clone(), zero_point=levels.to(form.dtype), axis=axis, qmin=form.qmin, qmax=form.qmax)
     values = _all_levels(affine)
     return grid if torch.equal(grid.rounded(values), values) else None
+
+
+def keeps_pixels(graph: fx.GraphModule, facts: Facts, pair: fx.Node) -> bool:
+    """Whether a quantize-dequantize pair in a graph changes none of the 256 levels of a uint8 input: a pixel grid."""
+    source, scale, zero_point, axis, qmin, qmax = pair.args
+    assert isinstance(source, fx.Node)
+    assert isinstance(scale, fx.Node)
+    assert isinstance(zero_point, fx.Node)
+    affine = _affine(graph, facts, source)
+    if affine is None:
+        return False
+    step, zero = read_tensor(graph, scale), read_tensor(graph, zero_point)
+    # The levels lie in rows here, so that channels are axis 1 as in images.
+    values: torch.Tensor = _all_levels(affine)
+    return torch.equal(QDQ(values, step, zero, axis, qmin, qmax), values)
 
 
 def _only_convolutions(node: fx.Node) -> bool:

@@ -51,11 +51,12 @@ class HeldOut:
         dataset: With labels the task's metric is taken, without the objective's loss.
         spec: The task spec.
         workers: Threads that read images.
+        frames: The network takes raw frames, its preprocessing is folded in.
     """
 
-    def __init__(self, dataset: Dataset, spec: Spec, *, workers: int = 2) -> None:
+    def __init__(self, dataset: Dataset, spec: Spec, *, workers: int = 2, frames: bool = False) -> None:
         self.dataset = dataset
-        self._spec = spec
+        self._spec, self._frames = spec, frames
         self._store = ImageStore(dataset, spec.input, workers=workers)
 
     def score(
@@ -110,7 +111,7 @@ class HeldOut:
     def _batches(
         self, network: nn.Module, program: Program, device: torch.device
     ) -> Iterator[tuple[Images, torch.Tensor, dict[str, torch.Tensor]]]:
-        scale = PixelScale(self._spec.input, device)
+        scale = PixelScale(self._spec.input, device, frames=self._frames)
         count = len(self.dataset)
         for read in self._store.batches(range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)):
             if not read.indices:

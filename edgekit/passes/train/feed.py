@@ -28,7 +28,7 @@ class TrainBatch:
     """What one step of one process trains on.
 
     Attributes:
-        images: (N, C, H, W) float32, normalised, on the process's device.
+        images: (N, C, H, W) float32, normalised, on the process's device; or raw frames (N, H, W, C).
         targets: One entry an image, on the same device; None without labels.
     """
 
@@ -65,6 +65,7 @@ class Feed:
         augmentation: How images are varied.
         labelled: False gives no targets, whether there are labels or not.
         balanced: Every class as often as any other; see :func:`edgekit.data.epoch_order`.
+        frames: Give raw frames, for a program with its preprocessing folded in.
 
     Raises:
         DataError: There are no images, or labels are asked for and there are none.
@@ -81,6 +82,7 @@ class Feed:
         augmentation: Augmentation,
         labelled: bool,
         balanced: bool = False,
+        frames: bool = False,
     ) -> None:
         if (labelled or balanced) and not dataset.labelled:
             raise DataError(
@@ -91,7 +93,7 @@ class Feed:
         self._dataset, self._image, self._task, self._options = dataset, image, task, options
         self._augmentation = augmentation
         self._augmenter = Augmenter(augmentation, image)
-        self._labelled, self._balanced = labelled, balanced
+        self._labelled, self._balanced, self._frames = labelled, balanced, frames
         self._batch = min(options.batch_size, len(dataset))
 
     @property
@@ -123,7 +125,7 @@ class Feed:
             )
         order = epoch_order(self._dataset, seed=self._options.seed, epoch=epoch, balanced=self._balanced)
         groups = (world.part(order[step * self._batch : (step + 1) * self._batch]) for step in range(self.steps))
-        scale = PixelScale(self._image, world.device)
+        scale = PixelScale(self._image, world.device, frames=self._frames)
         for step, read in enumerate(self._store.batches(groups)):
             if not read.indices:
                 raise DataError(f"none of the images of step {step + 1} could be read", hint="raise batch_size")
@@ -144,6 +146,7 @@ class Feed:
             "augmentation": to_dict(self._augmentation),
             "labelled": self._labelled,
             "balanced": self._balanced,
+            "frames": self._frames,
         }
 
 

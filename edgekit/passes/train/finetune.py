@@ -42,7 +42,7 @@ class TrainImages:
     balanced: bool = False
 
     def feeds(
-        self, spec: Spec, task: TaskObjective, options: TrainOptions, *, labelled: bool
+        self, spec: Spec, task: TaskObjective, options: TrainOptions, *, labelled: bool, frames: bool = False
     ) -> tuple[Feed, HeldOut | None]:
         """Returns the batches to train on, and what is held out.
 
@@ -51,6 +51,7 @@ class TrainImages:
             task: Turns labels into targets.
             options: Give batch size, seed, and the share to hold back.
             labelled: Whether the losses need labels.
+            frames: Give raw frames, for a program with its preprocessing folded in.
 
         Raises:
             DataError: There are no images, labels are needed and missing or not the task's, or none are left to train
@@ -70,8 +71,9 @@ class TrainImages:
             augmentation=self.augmentation,
             labelled=labelled,
             balanced=self.balanced,
+            frames=frames,
         )
-        return feed, None if held is None else HeldOut(held, spec, workers=options.workers)
+        return feed, None if held is None else HeldOut(held, spec, workers=options.workers, frames=frames)
 
 
 def fine_tune(

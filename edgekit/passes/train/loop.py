@@ -22,7 +22,7 @@ from edgekit.passes.train.evaluation import HeldOut, Score
 from edgekit.passes.train.feed import TrainBatch, TrainData, seed_of
 from edgekit.passes.train.mode import has_batch_norm, inference_view, tensors_of, training_copy
 from edgekit.passes.train.objective import LOSS, Objective, Seen
-from edgekit.passes.train.optimizer import RunningMean, make_optimizer, rate_factor, set_rate
+from edgekit.passes.train.optimizer import Pace, RunningMean, make_optimizer, rate_factor, set_rate
 from edgekit.passes.train.options import TrainOptions
 from edgekit.passes.train.report import EpochReport, FitReport
 from edgekit.passes.train.world import World, joined_world
@@ -57,6 +57,7 @@ def fit(
     *,
     held_out: HeldOut | None = None,
     keeping: Keeping | None = None,
+    pace: Pace | None = None,
     progress: Progress | None = None,
 ) -> tuple[Program, FitReport]:
     """Trains a copy of a program.
@@ -72,6 +73,7 @@ def fit(
         options: How long and how.
         held_out: Images that decide which epoch is the best, and when to stop; None takes the last.
         keeping: Where the state is kept after each epoch; None keeps none.
+        pace: Parameters that learn at a rate of their own.
         progress: Where progress is shown; None shows none.
 
     Returns:
@@ -84,7 +86,7 @@ def fit(
     shown = SilentProgress() if progress is None else progress
     # What the user draws from torch's global generators stays what it would have been.
     with joined_world(options.device) as world, torch.random.fork_rng(devices=world.gpus):
-        training = _Training(program, data, objective, options, held_out, keeping, world)
+        training = _Training(program, data, objective, options, held_out, keeping, pace, world)
         return training.run(shown if world.leads else SilentProgress())
 
 
@@ -128,10 +130,11 @@ class _Training:
         options: TrainOptions,
         held_out: HeldOut | None,
         keeping: Keeping | None,
+        pace: Pace | None,
         world: World,
     ) -> None:
         self._program, self._data, self._options = program, data, options
-        self._held_out, self._keeping, self._world = held_out, keeping, world
+        self._held_out, self._keeping, self._pace, self._world = held_out, keeping, pace, world
         if options.early_stop is not None and held_out is None:
             raise UserError("early_stop needs held-out images", hint="raise held_back, or give a held-out set")
         self._objective = copy.deepcopy(objective).to(world.device)
@@ -149,7 +152,9 @@ class _Training:
         if not any(parameter.requires_grad for parameter in self._network.parameters()):
             raise UserError(f"'{program.name}' has no parameter that can be trained")
         self._trained = trained
-        self._optimizer = make_optimizer(trained, options)
+        own = dict(self._network.named_parameters())
+        paced = [] if pace is None else [own[name] for name in pace.names]
+        self._optimizer = make_optimizer(trained, options, pace=pace, paced=paced)
         self._running = (
             None
             if self._mean is None or options.ema_decay is None
@@ -193,7 +198,7 @@ class _Training:
                 self._check_batch(batch)
             done = epoch * steps + step
             rate = options.highest_rate * rate_factor(done, options.epochs * steps, options)
-            set_rate(self._optimizer, rate)
+            set_rate(self._optimizer, rate, share=done / (options.epochs * steps))
             # Dropout draws from here; nothing is left over from the step before.
             torch.manual_seed(seed_of(options.seed, "step", epoch, step, self._world.rank))
             losses = self._step(batch, epoch, step)
@@ -298,7 +303,7 @@ class _Training:
         held = None if self._held_out is None else self._held_out.to_dict()
         return Fingerprint.of(
             self._program,
-            {**options, "processes": self._world.size},
+            {**options, "pace": to_dict(self._pace), "processes": self._world.size},
             {"training": self._data.to_dict(), "held_out": held},
             self._objective.to_dict(),
         )

@@ -23,7 +23,7 @@ class Seen:
     """One batch, as an objective sees it.
 
     Attributes:
-        images: (N, C, H, W) float32, as the program takes them.
+        images: As the program takes them: (N, C, H, W) float32, or raw frames (N, H, W, C).
         outputs: The student's.
         features: The student's nodes that the objective asked for, by name; empty while held-out images are scored.
         targets: From :meth:`~edgekit.objectives.TaskObjective.encode`; None for images without labels.

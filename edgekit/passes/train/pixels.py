@@ -1,4 +1,4 @@
-"""From the pixels of frames to the float images that a program takes, as preprocessing folded into it would do."""
+"""From the pixels of frames to what a program takes: float images, or the frames themselves."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class PixelScale:
     Args:
         image: The table.
         device: Where it is done.
+        frames: The program takes raw frames, its preprocessing is folded in.
     """
 
-    def __init__(self, image: ImageInput, device: torch.device) -> None:
+    def __init__(self, image: ImageInput, device: torch.device, *, frames: bool = False) -> None:
         # Float pixels say nothing of what is white; scaled by the spec they are as near to 0..1 as can be known.
         self._full = _FULL_SCALE.get(image.dtype, 1.0 / image.scale)
         self._reverse = image.color == "rgb"
         self._device = device
+        self._frames = getattr(torch, image.dtype) if frames else None
         shape = (1, image.channels, 1, 1)
         mean, std = (torch.tensor(values, dtype=torch.float64).reshape(shape) for values in (image.mean, image.std))
         self._factor = (image.scale * self._full / std).float().to(device)
@@ -46,8 +48,20 @@ class PixelScale:
         return (moved.float() / self._full).contiguous()
 
     def normalised(self, shares: torch.Tensor) -> torch.Tensor:
-        """Turns shares of full scale into what the network takes, by mean and std; (N, C, H, W) float32."""
-        return shares * self._factor + self._shift
+        """Turns shares of full scale into what the network takes.
+
+        Returns:
+            (N, C, H, W) float32, by mean and std; or frames (N, H, W, C) in the spec's pixel type, colour in BGR order.
+        """
+        if self._frames is None:
+            return shares * self._factor + self._shift
+        pixels = shares * self._full
+        if not self._frames.is_floating_point:
+            # A camera gives whole levels too.
+            pixels = pixels.round().clamp(0, self._full)
+        if self._reverse:
+            pixels = pixels.flip(1)
+        return pixels.permute(0, 2, 3, 1).to(self._frames).contiguous()
 
 
 def check_takes_images(program: Program) -> ImageInput:
