@@ -57,6 +57,11 @@ BENCHMARKS = {
         help="26 networks: what TensorRT-RTX's builder makes of them, without a GPU (rtx, timm)",
         alone=False,
     ),
+    "gpu": Benchmark(
+        module="gpu",
+        help="ResNet-56 on an NVIDIA GPU: accuracy, time, memory, the GPU tests (GPU, data, rtx or tensorrt)",
+        alone=False,
+    ),
     "readme": Benchmark(
         module="readme", help="writes the tables of benchmarks/README.md anew from results/", alone=False
     ),

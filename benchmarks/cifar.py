@@ -22,7 +22,9 @@ from edgekit.tasks import get_task
 
 __all__ = [
     "CALIBRATION_IMAGES",
+    "MEAN",
     "MODELS",
+    "STD",
     "TASK",
     "add_inputs",
     "compile_checkpoint",
@@ -38,8 +40,8 @@ MODELS = Path(__file__).resolve().parent / "models"
 TASK = MODELS / "cifar10.toml"
 CALIBRATION_IMAGES = 300
 
-_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
-_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
+MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
+STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
 
 
 def add_inputs(parser: argparse.ArgumentParser, *, test: bool) -> None:
@@ -90,15 +92,18 @@ def compile_checkpoint(
     seed: int,
     samples: int = CALIBRATION_IMAGES,
     max_eval: int = 500,
+    target: str = "x86-cpu",
+    max_drop: float = 1.0,
 ) -> CompileReport:
-    """Compiles as a user does: from the checkpoint as it is, for ``x86-cpu``, with the default recipe."""
+    """Compiles as a user does: from the checkpoint as it is, with the default recipe."""
     return edgekit.compile(
         checkpoint,
         arch="resnet_cifar:resnet56",
         arch_path=MODELS,
         task=TASK,
         data=data,
-        target="x86-cpu",
+        target=target,
+        max_drop=max_drop,
         precision=precision,  # type: ignore[arg-type]
         seed=seed,
         samples=samples,
@@ -118,5 +123,5 @@ def float_module(checkpoint: Path) -> nn.Module:
 
 def float_pixels(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Returns a BGR image (H, W, 3) as the network was trained on it, (1, 3, H, W); without edgekit's arithmetic."""
-    normalized = (image[..., ::-1].astype(np.float32) / 255 - _MEAN) / _STD
+    normalized = (image[..., ::-1].astype(np.float32) / 255 - MEAN) / STD
     return np.ascontiguousarray(normalized.transpose(2, 0, 1)[np.newaxis], dtype=np.float32)

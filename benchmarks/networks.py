@@ -31,11 +31,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,12 @@ import numpy as np
 from benchmarks.engine_worker import PROPERTIES
 from benchmarks.fresh import ROOT, run_fresh
 from benchmarks.intervals import process_mean_interval, process_ratio_interval
+from benchmarks.keeping import digest, kept
 from benchmarks.networks_build import OURS
 from benchmarks.record import add_output, cell, document, markdown_table, publish
 from benchmarks.sides import block_ratio, opening_order
 from benchmarks.zoo.networks import NETWORKS
 from edgekit.config import to_dict
-from edgekit.files import atomic_write
 
 NAME = "networks"
 BOUND_MEAN, BOUND_EACH = 1.01, 1.05
@@ -221,30 +220,11 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     )
 
 
-def digest(*parts: object) -> str:
-    """Returns a digest of values that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def source_digest(kind: str) -> str:
     """Returns a digest of the files and versions that a tool's results depend on."""
     files = [path for pattern in (*_SOURCES[kind], *_SOURCES["both"]) for path in sorted(ROOT.glob(pattern))]
     content = {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return digest(content, {name: version(name) for name in _VERSIONS})
-
-
-def kept(path: Path, stamp: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns the facts kept in a file, or makes and keeps them where they are missing or made from something else."""
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["stamp"] == stamp:
-            facts: dict[str, Any] = stored["facts"]
-            return facts
-    facts = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write(json.dumps({"stamp": stamp, "facts": facts}).encode())
-    return facts
 
 
 def build(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], str]:

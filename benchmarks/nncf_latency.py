@@ -139,8 +139,8 @@ def prepare(options: argparse.Namespace, work: Path) -> dict[str, Path]:
     (entry,) = bundle.manifest.entries
     if entry.engine is None or {name: entry.options["properties"].get(name) for name in PROPERTIES} != PROPERTIES:
         raise RuntimeError(f"the bundle's engine is not meant for the properties of this benchmark: {entry.options}")
-    for role, name in entry.engine.files.items():
-        (work / f"edgekit.{role}").write_bytes(bundle.read(name))
+    for role, content in bundle.engine_files(entry.engine).items():
+        (work / f"edgekit.{role}").write_bytes(content)
     built = run_fresh(
         "nncf_build",
         {

@@ -3,7 +3,8 @@
     python -m benchmarks readme [--check]
 
 Every table of measurements there stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` and is made from
-``results/NAME.json``, so the page says nothing that was not recorded.
+``results/NAME.json``, so the page says nothing that was not recorded. There may be several GPUs, each with a file
+``gpu-<name>.json``, and where there is none the section's title says so.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks import (
     accuracy,
     calibration_time,
     digits,
+    gpu_report,
     import_time,
     networks,
     nncf_latency,
@@ -45,6 +47,8 @@ RENDER: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         import_time,
     )
 }
+# Results of several machines stand side by side: one file each.
+RENDER_EACH: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"gpu": gpu_report.to_markdown}
 _PLACE = re.compile(r"<!-- (?P<name>\w+) -->\n.*?<!-- /(?P=name) -->", re.DOTALL)
 
 
@@ -55,9 +59,15 @@ def section(name: str, results: Path) -> str:
         KeyError: No such benchmark.
         ValueError: The recorded file has another schema.
     """
-    render, path = RENDER[name], results / f"{name}.json"
-    if not path.exists():
-        return "Not recorded yet."
+    if name in RENDER_EACH:
+        paths = sorted(results.glob(f"{name}-*.json"))
+        head = gpu_report.MEASURED if paths else gpu_report.NOT_MEASURED
+        return "\n\n".join([head, *(_rendered(RENDER_EACH[name], name, path) for path in paths)])
+    path = results / f"{name}.json"
+    return _rendered(RENDER[name], name, path) if path.exists() else "Not recorded yet."
+
+
+def _rendered(render: Callable[[Mapping[str, Any]], str], name: str, path: Path) -> str:
     result = json.loads(path.read_text(encoding="utf-8"))
     if (result["schema"], result["benchmark"]) != (SCHEMA, name):
         raise ValueError(f"{path}: expected {SCHEMA} of {name}, found {result['schema']} of {result['benchmark']}")

@@ -39,7 +39,7 @@ def bare_request(model: Model) -> tuple[Any, InferRequest, openvino.Tensor]:
     """Compiles the bundle's engine again, without edgekit, and feeds it its first golden input."""
     entry, bundle = model.entry, model.bundle
     assert entry.engine is not None
-    files = {role: bundle.read(name) for role, name in entry.engine.files.items()}
+    files = bundle.engine_files(entry.engine)
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(model=files["xml"], weights=files["bin"]), entry.options["device"], entry.options["properties"]

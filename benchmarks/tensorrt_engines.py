@@ -28,6 +28,7 @@ from importlib import metadata
 from typing import Any
 
 from benchmarks.fresh import run_fresh
+from benchmarks.portable_graphs import findings
 from benchmarks.record import add_output, document, markdown_table, publish
 from benchmarks.zoo.networks import NETWORKS
 
@@ -35,23 +36,6 @@ NAME = "tensorrt_engines"
 TARGET = "rtx"
 _ORDER = ("int8", "fp16", "fp32")
 _MIB = 2**20
-_ALLOWED_DB = 20 * math.log10(1.5)
-_FLOAT_DB = 60.0
-
-
-def findings(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Returns what is outside of the bounds, in words; nothing where all hold."""
-    found = []
-    for name, precisions in networks.items():
-        for precision, item in precisions.items():
-            for batch in ("static", "dynamic"):
-                refused = item.get(batch, {}).get("refused", ())
-                found += [f"{name}, {precision}, {batch} batch: {reason}" for reason in refused]
-            bound = _FLOAT_DB if item["sqnr_db"] is None else item["sqnr_db"] - _ALLOWED_DB
-            agreement = item["onnxruntime_db"]
-            if agreement is not None and agreement < bound:
-                found.append(f"{name}, {precision}: ONNX Runtime agrees to {agreement:.1f} dB, {bound:.1f} asked for")
-    return found
 
 
 def smaller(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Finds the TOML files that ship with edgekit (targets, recipes) and those of the user, and reads them strictly.
+"""Finds the TOML files that ship with edgekit (targets, recipes, augmentations) and the user's; reads them strictly.
 
-A wheel carries ``targets/`` and ``calibration/`` inside the package. An editable install does not see files that the
-build puts there, so the source tree is a branch of its own.
+A wheel carries ``targets/``, ``calibration/`` and ``augmentation/`` inside the package. An editable install does not
+see files that the build puts there, so the source tree is a branch of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgekit.errors import ConfigError, InternalError
 
 __all__ = ["Named", "builtin_folder", "is_path", "read_all", "read_one"]
 
-Kind = Literal["targets", "calibration"]
+Kind = Literal["targets", "calibration", "augmentation"]
 
 
 class Named(Protocol):

@@ -17,6 +17,7 @@ from onnxscript import opset20
 from torch import fx
 
 from edgekit.backends.base import PortableGraph
+from edgekit.backends.batch import LARGEST_BATCH
 from edgekit.errors import StageError
 from edgekit.origins import carry_origins, read_origins
 from edgekit.passes.aten import GROUP_NORM, argument, clean, is_call, node_facts, read_tensor, store_buffer
@@ -77,7 +78,7 @@ def export_portable(program: Program, *, portable: Portable, precision: str, dyn
     _give_attention_heads(graph, example)
     _spell_out_group_norms(graph, example)
     _spell_out_hard_sigmoids(graph)
-    dims = tuple({0: torch.export.Dim("batch", min=1, max=65536)} for _ in example) if dynamic_batch else None
+    dims = tuple({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)} for _ in example) if dynamic_batch else None
     try:
         with torch.no_grad(), _quiet():
             exported = torch.export.export(graph, example, dynamic_shapes=dims)

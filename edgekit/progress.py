@@ -26,6 +26,9 @@ class ProgressTask(Protocol):
     def advance(self, count: int = 1) -> None:
         """Says that ``count`` more steps are done."""
 
+    def note(self, text: str) -> None:
+        """Says in a few words how it goes (a loss, say); replaces what was said before."""
+
 
 class Progress(Protocol):
     """Where progress is shown."""
@@ -103,6 +106,9 @@ class _SilentTask:
     def advance(self, count: int = 1) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        pass
+
 
 class _Bar:
     def __init__(
@@ -112,11 +118,16 @@ class _Bar:
         self._start = clock()
         self._next_draw = self._start + delay_s
         self._done = 0
+        self._note = ""
         self._drawn_width = 0
         self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:
         self._done += count
+        self.refresh()
+
+    def note(self, text: str) -> None:
+        self._note = text
         self.refresh()
 
     def refresh(self) -> None:
@@ -134,13 +145,14 @@ class _Bar:
             self._drawn_width = 0
 
     def _line(self, elapsed_s: float) -> str:
+        note = f", {self._note}" if self._note else ""
         if self._total is None or self._total < 1:
-            return f"{self._label}: {self._done} ({elapsed_s:.0f} s)"
+            return f"{self._label}: {self._done} ({elapsed_s:.0f} s){note}"
         share = min(1.0, self._done / self._total)
         filled = round(share * _BAR_WIDTH)
         bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
         time_text = f"{elapsed_s * (1 - share) / share:.0f} s left" if share > 0 else f"{elapsed_s:.0f} s so far"
-        return f"{self._label} [{bar}] {self._done}/{self._total} {share:4.0%}, {time_text}"
+        return f"{self._label} [{bar}] {self._done}/{self._total} {share:4.0%}, {time_text}{note}"
 
     def _draw(self, line: str) -> None:
         self._stream.write("\r" + line.ljust(self._drawn_width))

@@ -126,6 +126,7 @@ class Target:
         build: ``here`` (compile emits the engine that it chose), ``ahead`` (compile emits an engine for each precision,
             the device chooses) or ``device`` (the bundle carries graphs and options, the device builds and chooses).
         precisions: What pays on this device, best first; the candidates that compile makes.
+        modules: Part numbers of the Jetson modules that this target is, as the device tree names them (``p3767-0005``).
         channel_alignment: Multiple to which pruned channel counts are rounded.
         golden_rel_l2: Largest allowed ``||engine - reference|| / ||reference||`` per output on the golden inputs, by
             precision.
@@ -142,6 +143,7 @@ class Target:
     quantize: QuantizeRules
     golden_rel_l2: dict[str, float]
     aliases: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     requires: Requires = field(default_factory=Requires)
     portable: Portable = field(default_factory=Portable)
     engine: dict[str, Any] = field(default_factory=dict)

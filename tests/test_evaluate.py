@@ -56,6 +56,9 @@ def test_any_callable_of_the_same_signature_is_scored(bundle: Path, tmp_path: Pa
         def advance(self, count: int = 1) -> None:
             counted.append(count)
 
+        def note(self, text: str) -> None:
+            pass
+
     with load(bundle) as model:
         assert model.spec is not None
 

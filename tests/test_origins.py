@@ -76,6 +76,52 @@ def test_an_operator_that_a_target_lacks_is_named_with_module_and_line(tmp_path:
     assert not (tmp_path / "m.edge").exists()
 
 
+class Dropping(torch.nn.Module):
+    """As a model that a user saves: layers of torch's, no gradients in a part, a module that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Scored()
+        self.last = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            x = x * 2
+        return self.last(torch.relu(self.last(self.body(x))))
+
+
+@pytest.mark.parametrize("dynamic", [True, False], ids=["any batch", "one batch"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_saved_archive_tells_the_same_as_its_module(tmp_path: Path, precision: str, dynamic: bool) -> None:
+    module = Dropping().eval()
+    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
+    path = tmp_path / "saved.pt2"
+    torch.export.save(torch.export.export(module, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=shapes), path)
+    found = []
+    for model in (module, path):
+        program = load_program(model, task=None, example_inputs=(torch.randn(2, 1, 8, 8),))
+        program = run_passes(program, [FoldBatchNorm(), *([ToHalf()] if precision == "fp16" else [])], CONTEXT)
+        portable = Portable(half="graph" if precision == "fp16" else "option")
+        graph = export_portable(program, portable=portable, precision=precision, dynamic_batch=False)
+        found.append(dict(graph.origins))
+    # Inside a part without gradients torch itself loses the file's words; then there are none, and no wrong ones.
+    lost = {name for name, origin in found[0].items() if "x = x * 2" in origin.source}
+    assert len(lost) == 1
+    assert found[1] == {name: origin for name, origin in found[0].items() if name not in lost}
+    assert {"body.score", "body.stem.0", "last"} <= {origin.module for origin in found[1].values()}
+    assert any("return torch.linalg.det(x)" in origin.source for origin in found[1].values())
+
+
+def test_an_operator_of_an_archive_that_a_target_lacks_is_named_with_module_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "saved.pt2"
+    torch.export.save(torch.export.export(Scored().eval(), (torch.zeros(2, 1, 8, 8),)), path)
+    with pytest.raises(StageError, match="cannot run a node of the fp16 graph: Det ") as caught:
+        edgekit.compile(path, target="jetson", precision="fp16", output=tmp_path / "m.edge")
+    assert f"of module 'score' ({FILE}, line " in caught.value.message
+    assert "return torch.linalg.det(x)): TensorRT 10.3 has no Det" in caught.value.message
+    assert str(Path(__file__).parent) not in caught.value.message
+
+
 def test_a_folded_layer_keeps_its_origin_under_its_new_name() -> None:
     origin = exported(Scored()).origins["stem.0"]
     assert origin.module == "stem.0"

@@ -49,6 +49,19 @@ def test_a_long_job_draws_a_bar_and_removes_it() -> None:
     assert last[2] == ""
 
 
+def test_a_note_stands_at_the_end_until_the_next() -> None:
+    stream, clock = Terminal(), Clock()
+    with TerminalProgress(stream, clock=clock).task("training", 10) as task:
+        task.note("loss 2.0")
+        assert stream.getvalue() == "", "not before the bar"
+        clock.now += 3
+        task.advance(5)
+        assert "50%, 3 s left, loss 2.0" in stream.getvalue()
+        clock.now += 1
+        task.note("loss 1.5")
+        assert stream.getvalue().rstrip().endswith("s left, loss 1.5")
+
+
 def test_an_unknown_total_counts_only() -> None:
     stream, clock = Terminal(), Clock()
     with TerminalProgress(stream, clock=clock).task("reading", None) as task:
@@ -91,4 +104,5 @@ def test_only_a_terminal_gets_a_bar() -> None:
     assert isinstance(progress_for(quiet=True, stream=Terminal()), SilentProgress)
     assert isinstance(progress_for(quiet=False, stream=io.StringIO()), SilentProgress)
     with SilentProgress().task("reading", 3) as task:
+        task.note("nobody sees it")
         task.advance()

@@ -64,6 +64,8 @@ class Engine:
         kind: Key of the session table in ``edgekit.runtime.sessions``.
         files: Role (``xml``, ``bin``, ``plan``) to content.
         options: Options for opening, in the backend's words, JSON-able.
+        findings: What was asked for and the library cannot do, a sentence each, for the report.
+        compress: Roles that a bundle stores compressed: it pays, and unpacking them takes little beside opening.
     """
 
     kind: str
@@ -71,6 +73,8 @@ class Engine:
     options: Mapping[str, Any]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    findings: tuple[str, ...] = ()
+    compress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

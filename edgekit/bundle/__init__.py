@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from edgekit.bundle.arrays import array_bytes
+from edgekit.bundle.compression import compressed
 from edgekit.bundle.extract import extract
 from edgekit.bundle.manifest import (
     FORMAT_MAJOR,
     FORMAT_MINOR,
+    CompressedFile,
     EngineRecord,
     Entry,
     Golden,
@@ -20,6 +22,7 @@ __all__ = [
     "FORMAT_MAJOR",
     "FORMAT_MINOR",
     "Bundle",
+    "CompressedFile",
     "EngineRecord",
     "Entry",
     "Golden",
@@ -27,6 +30,7 @@ __all__ = [
     "StoredFile",
     "array_bytes",
     "bundle_from_bytes",
+    "compressed",
     "extract",
     "read_bundle",
     "store_name",

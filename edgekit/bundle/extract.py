@@ -89,16 +89,21 @@ def _all_files(bundle: Bundle, entries: list[Entry]) -> Iterator[tuple[str, byte
         yield "labels.txt", "".join(f"{_LINE_BREAKS.sub(' ', label)}\n" for label in labels).encode("utf-8")
     for plan in plans:
         yield f"{plan.folder}/entry.json", _pretty(to_dict(entry_table(plan)))
+        record = plan.entry.engine
+        parts = {} if record is None else bundle.engine_files(record)
+        plain = {name: parts[role] for role, name in plan.engine.items()}
         for name, stored in plan.files.items():
-            yield f"{plan.folder}/{name}", bundle.read(stored)
+            yield f"{plan.folder}/{name}", plain[name] if name in plain else bundle.read(stored)
 
 
 def _plan(entry: Entry, folder: str) -> EntryFiles:
     """Names the files of one entry. Every name here is edgekit's own or made safe, whatever the manifest says."""
     taken: set[str] = set()
     model: dict[str, str] = {_free_name("model.onnx", taken): entry.graph}
-    for role, stored in {} if entry.engine is None else entry.engine.files.items():
-        model[_free_name(f"model.{role}", taken)] = stored
+    engine: dict[str, str] = {}
+    for role, stored in {} if entry.engine is None else entry.engine.stored.items():
+        engine[role] = _free_name(f"model.{role}", taken)
+        model[engine[role]] = stored
     inputs = {
         tensor: (_free_name(f"golden/inputs/{_safe(tensor)}.npy", taken), stored)
         for tensor, stored in sorted(entry.golden.inputs.items())
@@ -112,6 +117,7 @@ def _plan(entry: Entry, folder: str) -> EntryFiles:
         entry=entry,
         folder=folder,
         files={**model, **golden},
+        engine=engine,
         golden_inputs={tensor: name for tensor, (name, _) in inputs.items()},
         golden_outputs={tensor: name for tensor, (name, _) in outputs.items()},
     )

@@ -1,11 +1,11 @@
 """The manifest of a ``.edge`` bundle, as frozen dataclasses; ``manifest.json`` is its JSON form.
 
-Layout inside the zip (stored, never compressed)::
+Layout inside the zip (which itself compresses nothing)::
 
     manifest.json                 this file; the only entry without a hash in the manifest
     report.json                   measurements and history (outside the content digest)
     graphs/<sha256>.onnx          portable graphs; entries refer to them, equal ones are shared
-    engines/<sha256>.<suffix>     engine files (OpenVINO: .xml and .bin)
+    engines/<sha256>.<suffix>     engine files (OpenVINO: .xml and .bin; TensorRT: .plan, or .zlib where compressed)
     golden/<sha256>.npy           golden inputs and reference outputs
 """
 
@@ -17,10 +17,22 @@ from typing import Any, Literal
 from edgekit.targets import Requires
 from edgekit.tensorspec import TensorSpec
 
-__all__ = ["FORMAT_MAJOR", "FORMAT_MINOR", "EngineRecord", "Entry", "Golden", "Manifest", "StoredFile"]
+__all__ = [
+    "FORMAT_MAJOR",
+    "FORMAT_MINOR",
+    "ZLIB_SINCE_MINOR",
+    "CompressedFile",
+    "EngineRecord",
+    "Entry",
+    "Golden",
+    "Manifest",
+    "StoredFile",
+]
 
 FORMAT_MAJOR = 1
-FORMAT_MINOR = 0
+FORMAT_MINOR = 1
+ZLIB_SINCE_MINOR = 1
+"""The first minor whose engines may have compressed files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +44,36 @@ class StoredFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompressedFile:
+    """A file of an engine that is stored as a zlib stream.
+
+    Attributes:
+        file: Path of the stream in the bundle; size and hash in ``files`` are the stream's.
+        size_bytes: Size of the plain content.
+    """
+
+    file: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineRecord:
     """A built engine.
 
     Attributes:
         kind: Which session opens it: ``openvino-ir`` or ``tensorrt-plan`` or ``tensorrt-rtx-plan``.
-        files: Role (``xml``, ``bin``, ``plan``) to path in the bundle.
+        files: Role (``xml``, ``bin``, ``plan``) to path in the bundle, for files that are stored as they are.
+        zlib: Role to the stream, for files that are stored compressed. A role stands in one of the two tables.
     """
 
     kind: str
     files: dict[str, str]
+    zlib: dict[str, CompressedFile] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Role to path in the bundle, of all files."""
+        return {**self.files, **{role: part.file for role, part in self.zlib.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy.typing as npt
 
 from edgekit.bundle.arrays import parse_array
+from edgekit.bundle.compression import decompressed
 from edgekit.bundle.digest import REPORT_NAME, parse_json, sha256_hex
-from edgekit.bundle.manifest import Manifest
+from edgekit.bundle.manifest import EngineRecord, Manifest
 from edgekit.bundle.schema import parse_manifest
 from edgekit.bundle.structure import DAMAGED, MANIFEST_NAME, MAX_BUNDLE_BYTES, Member, scan
 from edgekit.config import nearest
@@ -54,6 +55,19 @@ class Bundle:
             raise BundleError(f"{self.path}: holds no file {name!r}", hint=nearest(name, self.members))
         member = self.members[name]
         return self.data[member.start : member.stop]
+
+    def engine_files(self, engine: EngineRecord) -> dict[str, bytes]:
+        """Returns the files of one of its engines by role, as the inference library takes them.
+
+        Raises:
+            BundleError: A compressed file does not unpack to what the manifest says.
+        """
+        plain = {role: self.read(name) for role, name in engine.files.items()}
+        unpacked = {
+            role: decompressed(self.read(part.file), size_bytes=part.size_bytes, where=f"{self.path}: {part.file}")
+            for role, part in engine.zlib.items()
+        }
+        return {**plain, **unpacked}
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Returns the content of an ``.npy`` file as an array that the caller owns. Nothing is unpickled.

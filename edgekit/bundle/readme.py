@@ -47,12 +47,14 @@ class EntryFiles:
         entry: The manifest's entry.
         folder: Its folder, relative to the extracted one.
         files: File name (relative to ``folder``) to name in the bundle.
+        engine: The engine's files: role to file name.
         golden_inputs, golden_outputs: Tensor name to file name.
     """
 
     entry: Entry
     folder: str
     files: Mapping[str, str]
+    engine: Mapping[str, str]
     golden_inputs: Mapping[str, str]
     golden_outputs: Mapping[str, str]
 
@@ -63,7 +65,8 @@ def entry_table(plan: EntryFiles) -> dict[str, Any]:
     names = {stored: name for name, stored in reversed(list(plan.files.items()))}
     table["graph"] = names[plan.entry.graph]
     if plan.entry.engine is not None:
-        table["engine"]["files"] = {role: names[stored] for role, stored in plan.entry.engine.files.items()}
+        # Written plain, however the bundle stores them.
+        table["engine"] = {"kind": plan.entry.engine.kind, "files": dict(plan.engine)}
     table["golden"]["inputs"] = dict(plan.golden_inputs)
     table["golden"]["outputs"] = dict(plan.golden_outputs)
     return table

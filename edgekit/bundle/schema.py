@@ -9,8 +9,17 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edgekit.bundle.compression import LARGEST_RATIO, largest_plain_bytes
 from edgekit.bundle.digest import REPORT_NAME, canonical_json, content_digest, parse_json
-from edgekit.bundle.manifest import FORMAT_MAJOR, FORMAT_MINOR, Entry, Manifest
+from edgekit.bundle.manifest import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    ZLIB_SINCE_MINOR,
+    EngineRecord,
+    Entry,
+    Manifest,
+    StoredFile,
+)
 from edgekit.bundle.structure import DAMAGED, MANIFEST_NAME, check_name, format_hint
 from edgekit.config import from_dict
 from edgekit.errors import BundleError, ConfigError
@@ -96,11 +105,8 @@ def _check_references(manifest: Manifest, where: str, *, newer: bool) -> None:
                     f"{place}.{path}: refers to {name!r:.200}, which the bundle does not hold", hint=DAMAGED
                 )
             used.add(name)
-        for role in () if entry.engine is None else entry.engine.files:
-            if _ROLE.fullmatch(role) is None:
-                raise BundleError(
-                    f"{place}.engine.files: expected a role such as 'xml', found {role!r:.100}", hint=DAMAGED
-                )
+        if entry.engine is not None:
+            _check_engine(entry.engine, manifest.files, f"{place}.engine", minor=manifest.format[1])
         _check_golden(entry, place)
     unused = sorted(set(manifest.files) - used)
     # A newer minor may refer to files by keys that this reader does not know.
@@ -108,11 +114,36 @@ def _check_references(manifest: Manifest, where: str, *, newer: bool) -> None:
         raise BundleError(f"{where}: files: no entry refers to {unused[0]} ({len(unused)} such files)", hint=DAMAGED)
 
 
+def _check_engine(engine: EngineRecord, files: Mapping[str, StoredFile], place: str, *, minor: int) -> None:
+    for name, roles in (("files", list(engine.files)), ("zlib", list(engine.zlib))):
+        for role in roles:
+            if _ROLE.fullmatch(role) is None:
+                raise BundleError(f"{place}.{name}: expected a role such as 'xml', found {role!r:.100}", hint=DAMAGED)
+    if engine.zlib and minor < ZLIB_SINCE_MINOR:
+        raise BundleError(
+            f"{place}.zlib: compressed files came with format {FORMAT_MAJOR}.{ZLIB_SINCE_MINOR}, this bundle is of "
+            f"{FORMAT_MAJOR}.{minor}",
+            hint=DAMAGED,
+        )
+    for role, part in engine.zlib.items():
+        if role in engine.files:
+            raise BundleError(f"{place}: '{role}' is stored both plain and compressed, expected one", hint=DAMAGED)
+        stored = files[part.file].size_bytes
+        if not 1 <= part.size_bytes <= largest_plain_bytes(stored):
+            raise BundleError(
+                f"{place}.zlib.{role}: {stored:,} stored bytes are said to unpack to {part.size_bytes:,}: expected 1 "
+                f"to {largest_plain_bytes(stored):,} (at most {LARGEST_RATIO} times as many)",
+                hint=DAMAGED,
+            )
+
+
 def _references(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "graph", entry.graph
     if entry.engine is not None:
         for role, name in entry.engine.files.items():
             yield f"engine.files.{role}", name
+        for role, part in entry.engine.zlib.items():
+            yield f"engine.zlib.{role}.file", part.file
     for tensor, name in entry.golden.inputs.items():
         yield f"golden.inputs.{tensor}", name
     for tensor, name in entry.golden.outputs.items():

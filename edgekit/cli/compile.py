@@ -32,7 +32,9 @@ def _arch_arguments(context: click.Context, parameter: click.Parameter, pairs: t
 Examples:
   edgekit compile model.pt2 --task task.toml --data calib/ -o model.edge
   edgekit compile weights.pt --arch mymodels:resnet56 --task task.toml --data calib/ \\
-      --target jetson --target x86-cpu""",
+      --target jetson --target x86-cpu
+  edgekit compile model.pt2 --task task.toml --data calib/ --prune 0.5 --distill 10 --train-data train/
+  edgekit compile model.pt2 --task task.toml --data calib/ --target rtx --batch 1/4/16""",
 )
 @click.argument("model", type=EXISTING_PATH, metavar="MODEL")
 @click.option(
@@ -71,7 +73,11 @@ Examples:
 )
 @click.option("-o", "--output", type=NEW_PATH, metavar="FILE", help="The bundle.  [default: <model name>.edge, here]")
 @click.option(
-    "--recipe", default="default", show_default=True, metavar="NAME", help="Calibration recipe, or its TOML file."
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="Calibration recipe, or a TOML file: a calibration recipe, or stages with all their options.",
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Calibration images.  [default: the recipe's]")
 @click.option(
@@ -103,7 +109,14 @@ Examples:
     metavar="N",
     help="Most images that the accuracy gate uses.",
 )
-@click.option("--dynamic-batch", is_flag=True, help="Make engines that take any number of images at once.")
+@click.option(
+    "--batch",
+    metavar="N|1/BEST/N",
+    help="Make engines that take up to N images at once, tuned for N or for BEST; overrides the target.  [default: 1]",
+)
+@click.option(
+    "--dynamic-batch", is_flag=True, help="Make engines that take any number of images, or as many as the target says."
+)
 @click.option("--no-timing", is_flag=True, help="Do not time candidates here; latency stays unverified.")
 @click.option(
     "--golden",
@@ -117,6 +130,43 @@ Examples:
     "--golden-from-data", is_flag=True, help="Take these from --data, not synthetic ones. They travel in the bundle!"
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Engine threads for timing and evaluation.")
+@click.option(
+    "--prune",
+    metavar="KEEP",
+    help="Share of the arithmetic to keep by removing channels, such as 0.5; blocks=0.5 removes residual blocks.",
+)
+@click.option(
+    "--prune-exclude", multiple=True, metavar="PATTERN", help="Layers that pruning leaves alone; may be repeated."
+)
+@click.option(
+    "--distill",
+    type=click.IntRange(min=1),
+    metavar="EPOCHS",
+    help="Train on the given network's answers, after pruning, for so many epochs.",
+)
+@click.option(
+    "--train-data", type=EXISTING_PATH, metavar="DIR", help="Images to train on; labels help and are not needed."
+)
+@click.option(
+    "--student",
+    metavar="MODULE:CALLABLE",
+    help="A network that takes MODEL's place and learns from it (with --distill).",
+)
+@click.option(
+    "--student-arg",
+    "student_args",
+    multiple=True,
+    callback=_arch_arguments,
+    metavar="KEY=VALUE",
+    help="Argument for the callable of --student; may be repeated.",
+)
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where trainings keep their state after each epoch.  [default: <bundle>.training, removed at the end]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the training that was interrupted.")
 @json_option
 def command(
     model: Path,
@@ -136,11 +186,20 @@ def command(
     strict: bool,
     max_drop: float,
     max_eval: int,
+    batch: str | None,
     dynamic_batch: bool,
     no_timing: bool,
     golden: int,
     golden_from_data: bool,
     threads: int | None,
+    prune: str | None,
+    prune_exclude: tuple[str, ...],
+    distill: int | None,
+    train_data: Path | None,
+    student: str | None,
+    student_args: dict[str, str],
+    checkpoints: Path | None,
+    resume: bool,
 ) -> Answer:
     """Makes a bundle from a trained model: exported, quantized, built for each target, checked.
 
@@ -166,11 +225,20 @@ def command(
         strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
+        batch=batch,
         dynamic_batch=dynamic_batch,
         timing=not no_timing,
         golden=golden,
         golden_from_data=golden_from_data,
         threads=threads,
+        prune=prune,
+        prune_exclude=prune_exclude,
+        distill=distill,
+        train_data=train_data,
+        student=student,
+        student_args=student_args,
+        checkpoints=checkpoints,
+        resume=resume,
         arch=arch,
         arch_path=arch_path,
         arch_args=arch_args,

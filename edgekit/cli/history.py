@@ -31,7 +31,7 @@ def candidates_text(target: Mapping[str, Any]) -> str:
                 "-" if accuracy is None else _interval(accuracy.get("drop"), "{:+.2f}"),
                 "-" if latency is None else f"{latency['p50_ms']:.3f}",
                 "-" if latency is None else _interval(latency.get("ratio_to_float"), "{:.3f}"),
-                f"{candidate['engine_bytes']:,}" if candidate.get("engine_bytes") else "-",
+                _engine_size(candidate),
                 ", ".join(f"{precision} {count}" for precision, count in counts.items()),
                 candidate.get("reason", ""),
             ]
@@ -83,6 +83,12 @@ def history_text(report: Mapping[str, Any]) -> str:
             lines += [f"    left alone: {item['what']} {item['where']}: {item['why']}" for item in record["skipped"]]
     lines += [f"warning: {warning}" for warning in report.get("warnings", [])]
     return "\n".join(lines)
+
+
+def _engine_size(candidate: Mapping[str, Any]) -> str:
+    plain = candidate.get("engine_bytes", 0)
+    stored = candidate.get("stored_bytes", plain)  # older reports do not tell
+    return f"{plain:,}" + (f" ({stored:,} in bundle)" if stored != plain else "") if plain else "-"
 
 
 def _interval(interval: Mapping[str, Any] | None, form: str) -> str:

@@ -98,7 +98,9 @@ def _entry_table(bundle: Bundle, entries: Sequence[Entry]) -> str:
     for entry in entries:
         engine = "built on the device"
         if entry.engine is not None:
-            engine = f"{sum(files[name].size_bytes for name in entry.engine.files.values()):,} bytes"
+            stored = sum(files[name].size_bytes for name in entry.engine.stored.values())
+            saved = sum(part.size_bytes - files[part.file].size_bytes for part in entry.engine.zlib.values())
+            engine = f"{stored + saved:,} bytes" + (f" ({stored:,} in bundle)" if saved else "")
         graph = f"{files[entry.graph].size_bytes:,}"
         rows.append([entry.target, entry.precision, entry.backend, engine, graph, entry.accuracy, entry.latency])
     headers = ["target", "precision", "backend", "engine", "graph bytes", "accuracy", "latency"]

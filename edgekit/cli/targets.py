@@ -59,6 +59,7 @@ def _details(target: Target, default: str) -> str:
         ("engine is built", _BUILT[target.build]),
         ("precisions", ", ".join(target.precisions) + " (best first)"),
         ("aliases", ", ".join(target.aliases) if target.aliases else "none"),
+        *([("modules", ", ".join(target.modules))] if target.modules else []),
         ("channel alignment", f"{target.channel_alignment} ({target.channel_alignment_source})"),
         ("activations", rules.activations),
         ("weights", f"{rules.weight_bits} bits"),

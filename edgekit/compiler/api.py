@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from edgekit.backends.batch import parse_batch
 from edgekit.compiler.flow import compile_program
-from edgekit.compiler.inputs import gather
+from edgekit.compiler.images import ImageSets
+from edgekit.compiler.inputs import Inputs, check_output, gather
 from edgekit.compiler.options import Choice, CompileOptions
 from edgekit.compiler.report import CompileReport
+from edgekit.compiler.shaping import DistillStage, Stage, parse_prune, read_stages
+from edgekit.compiler.shaping.run import ShapingData, shape
+from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
+from edgekit.frontend.architecture import build_architecture
+from edgekit.passes import PassContext
+from edgekit.program import Program
 from edgekit.progress import Progress, SilentProgress
 from edgekit.runtime.tasks.base import Spec
 
@@ -34,11 +44,21 @@ def compile(
     strict: bool = False,
     max_drop: float = 1.0,
     max_eval: int = 2000,
+    batch: int | str | Sequence[int] | None = None,
     dynamic_batch: bool = False,
     timing: bool = True,
     golden: int = 4,
     golden_from_data: bool = False,
     threads: int | None = None,
+    prune: float | str | None = None,
+    prune_exclude: Sequence[str] = (),
+    distill: int | None = None,
+    stages: Sequence[Stage] = (),
+    train_data: str | Path | None = None,
+    student: str | nn.Module | None = None,
+    student_args: Mapping[str, str] | None = None,
+    checkpoints: str | Path | None = None,
+    resume: bool = False,
     arch: str | None = None,
     arch_path: str | Path | None = None,
     arch_args: Mapping[str, str] | None = None,
@@ -57,6 +77,19 @@ def compile(
         output: The bundle; None derives it from the model's name.
         recipe, samples, seed, precision, strict, max_drop, max_eval, dynamic_batch, timing, golden, golden_from_data,
             threads: See :class:`edgekit.compiler.CompileOptions`.
+        prune: Share of the multiply-accumulates to keep by removing channels, such as 0.5; or ``"blocks=0.5"``, by
+            removing whole residual blocks.
+        prune_exclude: Patterns of layers that pruning leaves alone.
+        distill: Epochs of training on the given network's answers, after pruning.
+        stages: Instead of these, stages in order, each with all of its options.
+        train_data: Folder of images to train on; labels help and are not needed.
+        student: A network that takes the given one's place and learns from it: a live module, or
+            ``package.module:callable``. Its weights are as the callable leaves them.
+        student_args: Arguments of that callable, as text.
+        checkpoints: Folder for the state of trainings; None derives ``<output>.training``.
+        resume: Go on where the checkpoints are.
+        batch: How many images engines take at once: ``8`` (up to eight, tuned for eight), or smallest, best and
+            largest, as ``"1/4/16"`` or ``(1, 4, 16)``. None: one, or with ``dynamic_batch`` what the target says.
         arch: For a checkpoint: ``package.module:callable`` that builds the model.
         arch_path: Folder from which ``arch`` is imported.
         arch_args: Arguments of the callable, as text; read as Python literals where they are such.
@@ -76,36 +109,119 @@ def compile(
         >>> report = edgekit.compile(module, target="x86-cpu", task="task.toml", data="calib/", output="m.edge")
         ... # doctest: +SKIP
     """
+    read = read_stages(Path(recipe)) if recipe.endswith(".toml") else None
+    asked = _stages(prune, prune_exclude, distill)
+    if sum(bool(item) for item in (read, asked, stages)) > 1:
+        raise ConfigError(
+            "stages were given twice: by a recipe and by options", hint="give them in the recipe, or by options"
+        )
+    chosen = tuple(stages) if stages else asked if read is None else read.stages
     options = CompileOptions(
         targets=(target,) if isinstance(target, (str, Path)) else tuple(target),
         output=None if output is None else Path(output),
         task=Path(task) if isinstance(task, str) else task,
         data=None if data is None else Path(data),
         eval_data=None if eval_data is None else Path(eval_data),
-        recipe=recipe,
+        recipe=recipe if read is None else read.calibration,
         samples=samples,
         seed=seed,
         precision=precision,
         strict=strict,
         max_drop=max_drop,
         max_eval=max_eval,
+        batch=None if batch is None else parse_batch(batch),
         dynamic_batch=dynamic_batch,
         timing=timing,
         golden=golden,
         golden_from_data=golden_from_data,
         threads=threads,
+        stages=chosen,
+        train_data=None if train_data is None else Path(train_data),
+        checkpoints=None if checkpoints is None else Path(checkpoints),
+        resume=resume,
     )
     inputs = gather(options)
     shown = SilentProgress() if progress is None else progress
+    root = None if arch_path is None else Path(arch_path)
     with shown.task("exporting the model", 1) as bar:
         program = load_program(
             model if isinstance(model, nn.Module) else Path(model),
             task=inputs.spec,
             arch=arch,
-            arch_path=None if arch_path is None else Path(arch_path),
+            arch_path=root,
             arch_args=arch_args,
             allow_pickle=allow_pickle,
             example_inputs=example_inputs,
         )
         bar.advance()
-    return compile_program(program, inputs, options, progress=shown)
+    images = ImageSets.of(inputs.calibration, inputs.evaluation, inputs.spec)
+    pupil = program
+    if student is not None:
+        pupil = _student(student, student_args, root, inputs, chosen)
+    if not chosen:
+        return compile_program(program, inputs, options, images=images, progress=shown)
+    return _shaped(program, pupil, inputs, options, images, shown)
+
+
+def _stages(prune: float | str | None, exclude: Sequence[str], distill: int | None) -> tuple[Stage, ...]:
+    stages: tuple[Stage, ...] = ()
+    if exclude and prune is None:
+        raise ConfigError("layers are excluded from pruning, and nothing is pruned", hint="say how much (--prune 0.5)")
+    if prune is not None:
+        stages = (replace(parse_prune(str(prune)), exclude=tuple(exclude)),)
+    return stages if distill is None else (*stages, DistillStage(epochs=distill))
+
+
+def _student(
+    student: str | nn.Module,
+    arguments: Mapping[str, str] | None,
+    root: Path | None,
+    inputs: Inputs,
+    stages: Sequence[Stage],
+) -> Program:
+    if not any(isinstance(stage, DistillStage) for stage in stages):
+        raise ConfigError("a student needs training", hint="say for how long (--distill EPOCHS --train-data DIR)")
+    module = student
+    if isinstance(module, str):
+        module = build_architecture(module, path=root, args={} if arguments is None else arguments)
+    return load_program(module, task=inputs.spec)
+
+
+def _shaped(
+    program: Program,
+    pupil: Program,
+    inputs: Inputs,
+    options: CompileOptions,
+    images: ImageSets,
+    progress: Progress,
+) -> CompileReport:
+    output = options.output if options.output is not None else Path(f"{program.name}.edge")
+    check_output(output)
+    checkpoints = options.checkpoints if options.checkpoints is not None else Path(f"{output}.training")
+    shaped = shape(
+        pupil,
+        options.stages,
+        ShapingData(training=inputs.training, calibration=images.calibration, evaluation=images.evaluation),
+        teacher=program,
+        align=inputs.alignment,
+        max_drop=options.max_drop,
+        seed=inputs.recipe.seed,
+        checkpoints=checkpoints if inputs.training is not None else None,
+        resume=options.resume,
+        context=PassContext(progress=progress),
+    )
+    if not shaped.leads:
+        raise SystemExit(0)  # of several processes, one calibrates, measures and writes
+    final = replace(shaped.program, name=program.name)
+    report = compile_program(
+        final,
+        inputs,
+        replace(options, output=output),
+        images=images,
+        original=program,
+        stages=shaped.reports,
+        progress=progress,
+    )
+    if options.checkpoints is None:
+        shutil.rmtree(checkpoints, ignore_errors=True)  # the bundle holds what they were for
+    return report

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgekit.backends.base import Backend, Engine, PortableGraph
+from edgekit.bundle import compressed
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.options import CompileOptions
 from edgekit.compiler.records import CandidateReport
@@ -49,6 +50,7 @@ class Candidate:
         golden: Reference outputs on the golden inputs.
         golden_limit: Largest allowed relative L2 error of any output.
         report: What is known so far.
+        compressed: Role to zlib stream, of those files of the engine that the bundle stores compressed.
     """
 
     precision: str
@@ -59,6 +61,7 @@ class Candidate:
     golden: Mapping[str, Array]
     golden_limit: float
     report: CandidateReport
+    compressed: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,7 @@ def build_candidate(
     except EdgekitError as error:
         report = CandidateReport(precision=precision, status="failed", reason=error.message)
         return Failure(report=report, error=error)
+    smaller = {} if engine is None else _compressed(engine)
     reference, plain = derived.answers(program), derived.answers(derived.floating)
     distance = max(rel_l2(plain[name], reference[name]) for name in reference)
     report = CandidateReport(
@@ -154,9 +158,10 @@ def build_candidate(
         status="passed",
         reason="",
         graph_bytes=len(graph.data),
-        engine_bytes=sum(map(len, engine.files.values())) if engine is not None else 0,
+        engine_bytes=_size({} if engine is None else engine.files),
+        stored_bytes=_size({} if engine is None else {**engine.files, **smaller}),
         float_distance=distance if math.isfinite(distance) else None,
-        findings=findings,
+        findings=(*findings, *(() if engine is None else engine.findings)),
         rehearsal=None if rehearsal is None else to_dict(rehearsal),
     )
     return Candidate(
@@ -164,11 +169,22 @@ def build_candidate(
         program=program,
         graph=graph,
         engine=engine,
+        compressed=smaller,
         options=options,
         golden=reference,
         golden_limit=_golden_limit(target, precision, distance),
         report=report,
     )
+
+
+def _compressed(engine: Engine) -> dict[str, bytes]:
+    """Returns the files that shrink, of those that the backend would have compressed."""
+    streams = {role: compressed(engine.files[role]) for role in engine.compress}
+    return {role: stream for role, stream in streams.items() if stream is not None}
+
+
+def _size(files: Mapping[str, bytes]) -> int:
+    return sum(map(len, files.values()))
 
 
 def _program(

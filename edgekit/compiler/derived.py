@@ -31,6 +31,8 @@ class Derived:
 
     Args:
         floating: The folded float program.
+        original: The folded program that drops are measured against, where stages changed the network; None is
+            ``floating``.
         golden: Golden inputs.
         evaluation: Labelled images; None where there are none.
         dynamic_batch: Whether graphs leave the batch open.
@@ -41,12 +43,14 @@ class Derived:
         self,
         *,
         floating: Program,
+        original: Program | None = None,
         golden: Mapping[str, Array],
         evaluation: Images | None,
         dynamic_batch: bool,
         context: PassContext,
     ) -> None:
         self.floating = floating
+        self._original = floating if original is None else original
         self.golden = golden
         self.evaluation = evaluation
         self._dynamic_batch = dynamic_batch
@@ -86,8 +90,8 @@ class Derived:
 
     @property
     def reference(self) -> MetricReport | None:
-        """The float program's metric, against which drops are measured."""
-        return self.metric(self.floating, label="evaluating float")
+        """The given network's metric in float, against which drops are measured."""
+        return self.metric(self._original, label="evaluating float")
 
     def graph(self, program: Program, portable: Portable, precision: str) -> PortableGraph:
         """The program as a portable graph.

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from edgekit.backends.base import Backend
+from edgekit.backends.batch import BatchRange
 from edgekit.compiler.candidates import MIXED, Candidate, Failure, build_candidate
 from edgekit.compiler.derived import Derived
 from edgekit.compiler.gates import accuracy_gate, accuracy_of, golden_gate, speed_gate
 from edgekit.compiler.golden import golden_from, golden_inputs
 from edgekit.compiler.history import history, scheme_name
-from edgekit.compiler.images import Images
+from edgekit.compiler.images import Images, ImageSets
 from edgekit.compiler.inputs import Inputs, Job, check_output
 from edgekit.compiler.mixed import mix
 from edgekit.compiler.options import CompileOptions
@@ -26,12 +27,13 @@ from edgekit.compiler.quantization import Quantized, quantize
 from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.selection import Selection, select
-from edgekit.compiler.warn import data_warnings, diagnostic_warnings, target_warnings
+from edgekit.compiler.shaping import StageReport
+from edgekit.compiler.warn import data_warnings, diagnostic_warnings, stage_warnings, target_warnings
 from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, StageError
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
 from edgekit.passes.samples import CalibrationData
-from edgekit.program import Program
+from edgekit.program import Program, Record
 from edgekit.progress import Progress
 from edgekit.runtime.machine import describe_machine
 from edgekit.runtime.session import Session
@@ -42,17 +44,27 @@ from edgekit.targets import QuantizeRules
 __all__ = ["compile_program"]
 
 Array = np.ndarray[Any, Any]
-# Every candidate is evaluated on all of these images, so more of them are kept than of those that calibrate.
-_KEEP_EVALUATION_BYTES = 256 << 20
 
 
-def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *, progress: Progress) -> CompileReport:
+def compile_program(
+    program: Program,
+    inputs: Inputs,
+    options: CompileOptions,
+    *,
+    images: ImageSets,
+    original: Program | None = None,
+    stages: tuple[StageReport, ...] = (),
+    progress: Progress,
+) -> CompileReport:
     """Takes a program through all targets and writes one bundle; nothing is written before every gate has spoken.
 
     Args:
         program: From a frontend.
         inputs: From :func:`edgekit.compiler.inputs.gather`.
         options: The user's wishes.
+        images: Opened, from ``inputs``.
+        original: The network that was given, where stages changed it: drops are measured against it.
+        stages: What they did, for the report.
         progress: Where progress is shown.
 
     Raises:
@@ -60,7 +72,7 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
         StageError: The forced candidate could not be built, or none could.
         UserError: The program does not fit the task spec, or too many images cannot be read.
     """
-    _check_batch(program)
+    _check_batch(program, options)
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     context = PassContext(progress=progress)
@@ -68,30 +80,30 @@ def compile_program(program: Program, inputs: Inputs, options: CompileOptions, *
     if inputs.spec is not None:
         passes.append(FoldPreprocessing())
     floating = run_passes(program, passes, context)
-    spec = inputs.spec
-    calibration = evaluation = None
-    if spec is not None and inputs.calibration is not None:
-        calibration = Images(inputs.calibration, spec)
-    if spec is not None and inputs.evaluation is not None:
-        evaluation = Images(inputs.evaluation, spec, keep_bytes=_KEEP_EVALUATION_BYTES)
+    if options.batch is not None:
+        floating = floating.recorded(_batch_record(options.batch))
+    calibration = images.calibration
     if options.golden_from_data and calibration is not None:
         golden = golden_from(calibration, floating, count=options.golden)
     else:
         golden = golden_inputs(floating, count=options.golden, seed=inputs.recipe.seed)
     derived = Derived(
         floating=floating,
+        original=None if original is None else run_passes(original, passes, context),
         golden=golden,
-        evaluation=evaluation,
-        dynamic_batch=options.dynamic_batch,
+        evaluation=images.evaluation,
+        dynamic_batch=options.many_images,
         context=context,
     )
     if inputs.spec is not None:
         _check_decodes(derived, inputs.spec)
-    flow = _Flow(inputs=inputs, options=options, context=context, calibration=calibration, derived=derived)
+    flow = _Flow(
+        inputs=inputs, options=options, context=context, calibration=calibration, derived=derived, stages=stages
+    )
     return flow.run(output)
 
 
-def _check_batch(program: Program) -> None:
+def _check_batch(program: Program, options: CompileOptions) -> None:
     fixed = {spec.shape[0] if spec.shape else 0 for spec in program.inputs} - {None, 1}
     if fixed:
         shapes = ", ".join(f"'{spec.name}' {spec.shape}" for spec in program.inputs)
@@ -99,6 +111,21 @@ def _check_batch(program: Program) -> None:
             f"'{program.name}' takes only inputs of {shapes}: expected a first dimension that may be 1, the batch",
             hint="export it for a batch of 1, or for any: dynamic_shapes={0: torch.export.Dim('batch')}",
         )
+    if options.many_images and not program.dynamic_batch:
+        asked = "a dynamic batch" if options.batch is None else f"batch {options.batch}"
+        reasons = [item.why for record in program.history for item in record.skipped if item.what == "dynamic batch"]
+        raise ModelError(
+            f"'{program.name}' takes one image at a time, and {asked} was asked for"
+            + (f": {reasons[0]}" if reasons else ""),
+            hint="write the model for any number of images and export it with a dynamic batch: torch.export.export("
+            "model, args, dynamic_shapes=({0: torch.export.Dim('batch')},)); or compile for one image",
+        )
+
+
+def _batch_record(batch: BatchRange) -> Record:
+    details = {"smallest": batch.smallest, "best": batch.best, "largest": batch.largest}
+    summary = f"engines take up to {batch.largest} images at once and are tuned for {batch.best}, as asked for"
+    return Record(stage="batch", summary=summary, details=details)
 
 
 def _check_decodes(derived: Derived, spec: Spec) -> None:
@@ -114,6 +141,7 @@ class _Flow:
     context: PassContext
     calibration: Images | None
     derived: Derived
+    stages: tuple[StageReport, ...]
 
     def run(self, output: Path) -> CompileReport:
         # Before the long work, so that unreadable images show in seconds.
@@ -136,6 +164,7 @@ class _Flow:
             content_digest="",
             bundle_bytes=0,
             float_accuracy=None if reference is None else accuracy_of(reference, None, simulated=True),
+            stages=self.stages,
             targets=tuple(reports),
             data=data,
             history=history(floating=self.derived.floating, quantized=quantized, packed=packed, jobs=self.inputs.jobs),
@@ -143,6 +172,7 @@ class _Flow:
             warnings=(
                 *self.inputs.warnings,
                 *data_warnings(data),
+                *stage_warnings(self.stages),
                 *(line for scheme, item in diagnostics.items() for line in diagnostic_warnings(scheme, item)),
                 *(line for target in reports for line in target_warnings(target, accuracy_known=reference is not None)),
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from edgekit.runtime.preprocess import resize_frame
 from edgekit.runtime.session import Session
 from edgekit.runtime.tasks.base import Spec
 
-__all__ = ["Images", "engine_answers", "program_answers"]
+__all__ = ["ImageSets", "Images", "engine_answers", "program_answers"]
 
 Array = np.ndarray[Any, Any]
 # Two hundred images of 224 x 224: more than any pass but the one that takes ranges looks at.
 _KEEP_BYTES = 32 << 20
 _PROGRAM_BATCH = 32
+# Every candidate is evaluated on all of these images, so more of them are kept than of those that calibrate.
+_KEEP_EVALUATION_BYTES = 256 << 20
 
 
 class Images:
@@ -112,6 +114,29 @@ class Images:
         """Yields the images as batches of at most ``size``: one tensor (N, H, W, C) each, in the spec's pixel type."""
         for group in _groups(self, size):
             yield (_stacked(group),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSets:
+    """The images of one compilation, read once for all that look at them.
+
+    Attributes:
+        calibration: For ranges, corrections and importance; None without a task or data.
+        evaluation: Labelled images for the accuracy gate, or None.
+    """
+
+    calibration: Images | None
+    evaluation: Images | None
+
+    @classmethod
+    def of(cls, calibration: Dataset | None, evaluation: Dataset | None, spec: Spec | None) -> ImageSets:
+        """Opens data sets for a task; nothing is read yet."""
+        if spec is None:
+            return cls(calibration=None, evaluation=None)
+        return cls(
+            calibration=None if calibration is None else Images(calibration, spec),
+            evaluation=None if evaluation is None else Images(evaluation, spec, keep_bytes=_KEEP_EVALUATION_BYTES),
+        )
 
 
 def engine_answers(session: Session, images: Images, bar: ProgressTask) -> Iterator[Answer]:

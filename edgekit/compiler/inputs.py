@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Inputs:
         recipe: With the user's overrides.
         calibration: Images for ranges, or None.
         evaluation: Labelled images for the accuracy gate, or None.
+        training: Images to train on, none of them in ``evaluation``; None where nothing trains.
         data: For the report.
         warnings: What is doubtful about them.
     """
@@ -64,8 +66,14 @@ class Inputs:
     recipe: Recipe
     calibration: Dataset | None
     evaluation: Dataset | None
+    training: Dataset | None
     data: DataReport
     warnings: tuple[str, ...]
+
+    @property
+    def alignment(self) -> int:
+        """The multiple of channels that suits every target."""
+        return math.lcm(*(job.target.channel_alignment for job in self.jobs))
 
 
 def gather(options: CompileOptions) -> Inputs:
@@ -95,11 +103,15 @@ def gather(options: CompileOptions) -> Inputs:
     elif calibration is not None and options.eval_data is not None:
         shared = shared_images(calibration, evaluation)
         warnings += [_shared_warning(len(shared), len(evaluation))] if shared else []
-    notes = tuple(note for dataset in (calibration, evaluation) if dataset is not None for note in dataset.notes)
+    training = None if options.train_data is None else _training(options.train_data, spec, evaluation)
+    notes = tuple(
+        note for dataset in (calibration, evaluation, training) if dataset is not None for note in dataset.notes
+    )
     data = DataReport(
         calibration=0 if calibration is None else len(calibration),
         evaluation=0 if evaluation is None else len(evaluation),
         evaluation_source=source,
+        training=0 if training is None else len(training),
         notes=tuple(dict.fromkeys(notes)),
     )
     return Inputs(
@@ -108,6 +120,7 @@ def gather(options: CompileOptions) -> Inputs:
         recipe=recipe,
         calibration=calibration,
         evaluation=evaluation,
+        training=training,
         data=data,
         warnings=tuple(warnings),
     )
@@ -151,6 +164,10 @@ def _shared_warning(shared: int, total: int) -> str:
 
 def _jobs(options: CompileOptions) -> tuple[Job, ...]:
     targets = [load_target(name) for name in options.targets] if options.targets else [default_target()]
+    if options.batch is not None:
+        # Every backend's table has the key. A target that cannot take it says so here, before the long work.
+        sizes = list(options.batch.sizes)
+        targets = [replace(target, engine={**target.engine, "batch": sizes}) for target in targets]
     names = [target.name for target in targets]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -162,12 +179,14 @@ def _jobs(options: CompileOptions) -> tuple[Job, ...]:
         if target.build != "device" and probe.version is None:
             raise BackendMissing(f"target '{target.name}' needs {target.backend}: {probe.missing}", hint=probe.hint)
         precisions = precisions_for(target, backend, options)
+        for precision in precisions:
+            backend.options(target, precision)
         jobs.append(Job(target=target, backend=backend, precisions=precisions))
     return tuple(jobs)
 
 
 def _without_task(options: CompileOptions, jobs: tuple[Job, ...], recipe: Recipe) -> Inputs:
-    if options.data is not None or options.eval_data is not None:
+    if options.data is not None or options.eval_data is not None or options.train_data is not None:
         raise ConfigError(
             "images were given without a task spec, so how to read them is unknown", hint="give a task spec (--task)"
         )
@@ -177,6 +196,7 @@ def _without_task(options: CompileOptions, jobs: tuple[Job, ...], recipe: Recipe
         recipe=recipe,
         calibration=None,
         evaluation=None,
+        training=None,
         data=DataReport(),
         warnings=(_NO_TASK,),
     )
@@ -210,3 +230,19 @@ def _datasets(options: CompileOptions, spec: Spec, recipe: Recipe) -> tuple[Data
         "them, and the accuracy is too good"
     )
     return calibration, evaluation, source
+
+
+def _training(root: Path, spec: Spec, evaluation: Dataset | None) -> Dataset:
+    """The images to train on: those that the accuracy gate judges by are left out, also where they are copies."""
+    training = get_task(spec.task).read_data(root, spec)
+    if evaluation is None:
+        return training
+    shared = shared_images(evaluation, training)
+    rest = tuple(sample for sample in training.samples if sample.path not in shared)
+    if not rest:
+        raise DataError(
+            f"{root}: all of its {len(training)} images are among those that accuracy is judged by",
+            hint="give other images to train on, or other ones to judge by (--eval-data)",
+        )
+    note = f"{len(shared)} of {len(training)} training images are among those that accuracy is judged by: left out"
+    return replace(training, samples=rest, notes=(*training.notes, note) if shared else training.notes)

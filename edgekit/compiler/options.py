@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from edgekit.backends.batch import BatchRange
+from edgekit.compiler.shaping import DistillStage, Stage
 from edgekit.config import nearest
 from edgekit.errors import ConfigError
 from edgekit.runtime.tasks.base import Spec
@@ -34,12 +36,18 @@ class CompileOptions:
         strict: A layer that was planned int8 and ran otherwise is an error, not a finding of the report.
         max_drop: Largest accepted drop of the task's metric against float, in points (1.0 = one percentage point).
         max_eval: At most this many labelled images are used by the accuracy gate (stratified, seeded).
-        dynamic_batch: Ask for engines that take any batch size; otherwise engines take one image.
+        batch: Ask for engines that take these batch sizes, whatever the target says; None: see ``dynamic_batch``.
+        dynamic_batch: Ask for engines that take any batch size, within the range that the target states where it does;
+            otherwise engines take one image.
         timing: Time candidates on this machine where the target is this machine; off, ``auto`` trusts the target's
             order and the latency stays ``unverified``.
         golden: Number of golden images.
         golden_from_data: Take golden inputs from ``data`` instead of synthetic ones (they travel in the bundle!).
         threads: Engine threads for timing and evaluation; None leaves it to the engine.
+        stages: What happens to the network before it is quantized, in order.
+        train_data: Folder of images that the stages train on; images of the accuracy gate are left out of it.
+        checkpoints: Folder for the state of trainings; None derives ``<output>.training`` where a stage trains.
+        resume: Go on where the checkpoints are.
     """
 
     targets: tuple[str | Path, ...] = ()
@@ -54,11 +62,16 @@ class CompileOptions:
     strict: bool = False
     max_drop: float = 1.0
     max_eval: int = 2000
+    batch: BatchRange | None = None
     dynamic_batch: bool = False
     timing: bool = True
     golden: int = 4
     golden_from_data: bool = False
     threads: int | None = None
+    stages: tuple[Stage, ...] = ()
+    train_data: Path | None = None
+    checkpoints: Path | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if not self.max_drop >= 0:  # also refuses NaN, which would accept every drop
@@ -72,5 +85,24 @@ class CompileOptions:
         choices = get_args(Choice)
         if self.precision not in choices:
             raise ConfigError(f"unknown precision '{self.precision}'", hint=nearest(self.precision, choices))
+        if self.batch is not None and self.dynamic_batch:
+            raise ConfigError(
+                f"batch {self.batch} and dynamic_batch exclude each other",
+                hint="--batch says it all: leave the other out",
+            )
         if self.golden_from_data and self.data is None:
             raise ConfigError("golden_from_data needs data", hint="give --data, or leave the golden inputs synthetic")
+        trains = any(isinstance(stage, DistillStage) for stage in self.stages)
+        if trains and self.train_data is None:
+            raise ConfigError("distillation needs images to train on", hint="give a folder (--train-data)")
+        if self.train_data is not None and not trains:
+            raise ConfigError(
+                "train_data was given and nothing trains on it", hint="say for how long (--distill EPOCHS)"
+            )
+        if self.resume and not trains:
+            raise ConfigError("there is no training to resume", hint="leave --resume out, or train (--distill EPOCHS)")
+
+    @property
+    def many_images(self) -> bool:
+        """Whether engines shall take more than one image at once."""
+        return self.dynamic_batch or (self.batch is not None and self.batch.largest > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -12,7 +13,15 @@ import numpy as np
 
 import edgekit
 from edgekit.bundle import array_bytes, store_name, write_bundle
-from edgekit.bundle.manifest import FORMAT_MAJOR, FORMAT_MINOR, EngineRecord, Entry, Golden, Manifest
+from edgekit.bundle.manifest import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    CompressedFile,
+    EngineRecord,
+    Entry,
+    Golden,
+    Manifest,
+)
 from edgekit.compiler.candidates import Candidate, is_integer
 from edgekit.program import Program
 from edgekit.runtime.tasks import spec_to_dict
@@ -66,8 +75,19 @@ def pack(
         engine = candidate.engine
         record = None
         if engine is not None:
-            stored = {role: store("engines", data, f".{role}") for role, data in engine.files.items()}
-            record = EngineRecord(kind=engine.kind, files=stored)
+            streams = candidate.compressed
+            record = EngineRecord(
+                kind=engine.kind,
+                files={
+                    role: store("engines", data, f".{role}")
+                    for role, data in engine.files.items()
+                    if role not in streams
+                },
+                zlib={
+                    role: CompressedFile(file=store("engines", data, ".zlib"), size_bytes=len(engine.files[role]))
+                    for role, data in streams.items()
+                },
+            )
         accuracy = candidate.report.accuracy
         entries.append(
             Entry(
@@ -94,12 +114,17 @@ def pack(
         )
     manifest = Manifest(
         format=(FORMAT_MAJOR, FORMAT_MINOR),
-        producer={"edgekit": edgekit.__version__, **_versions()},
+        producer={"edgekit": edgekit.__version__, **_versions(), **_zlib_version(packed)},
         name=program.name,
         task=None if spec is None else spec_to_dict(spec),
         entries=tuple(entries),
     )
     return write_bundle(output, manifest=manifest, files=files, report=report)
+
+
+def _zlib_version(packed: Sequence[Packed]) -> dict[str, str]:
+    """The version on which the bytes of compressed files depend; nothing where there are none."""
+    return {"zlib": zlib.ZLIB_RUNTIME_VERSION} if any(item.candidate.compressed for item in packed) else {}
 
 
 def _requires(target: Target, precision: str) -> Requires:

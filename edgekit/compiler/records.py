@@ -99,6 +99,7 @@ class CandidateReport:
         reason: Why.
         gate: Which gate rejected it: ``golden``, ``accuracy`` or ``speed``; empty where none did.
         graph_bytes, engine_bytes: Sizes; no engine where the device builds it.
+        stored_bytes: What the engine takes in the bundle: less than ``engine_bytes`` where it is stored compressed.
         golden: Output name to the engine's relative L2 error against the program on the golden inputs; None where it is
             not finite.
         golden_limit: Its limit; None where no engine was opened.
@@ -118,6 +119,7 @@ class CandidateReport:
     gate: Literal["", "golden", "accuracy", "speed"] = ""
     graph_bytes: int = 0
     engine_bytes: int = 0
+    stored_bytes: int = 0
     golden: Mapping[str, float | None] = field(default_factory=dict)
     golden_limit: float | None = None
     float_distance: float | None = None
@@ -169,6 +171,7 @@ class DataReport:
         calibration: Images that ranges were found on.
         evaluation: Images of the accuracy gate.
         evaluation_source: Says where they are from, and what that means for the number.
+        training: Images that stages trained on.
         skipped: Images of both that could not be read, each with the reason; not counted above.
         notes: What was decided while the images were chosen.
     """
@@ -176,5 +179,6 @@ class DataReport:
     calibration: int = 0
     evaluation: int = 0
     evaluation_source: str = "none"
+    training: int = 0
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

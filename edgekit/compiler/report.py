@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.compiler.records import Accuracy, DataReport, TargetReport
-from edgekit.compiler.text import data_text, target_text
+from edgekit.compiler.shaping import StageReport
+from edgekit.compiler.text import data_text, stages_text, target_text
 from edgekit.config import to_dict
 from edgekit.program import Record
 
@@ -27,6 +28,7 @@ class CompileReport:
         content_digest: Its digest.
         bundle_bytes: Its size.
         float_accuracy: The float program's metric, the reference of every drop.
+        stages: What happened to the network before, each stage with its numbers.
         targets: In the order asked for.
         data: Which images were used.
         history: What every stage did, by target scheme.
@@ -41,6 +43,7 @@ class CompileReport:
     content_digest: str
     bundle_bytes: int
     float_accuracy: Accuracy | None
+    stages: tuple[StageReport, ...]
     targets: tuple[TargetReport, ...]
     data: DataReport
     history: Mapping[str, tuple[Record, ...]]
@@ -63,7 +66,8 @@ class CompileReport:
 
     def to_text(self) -> str:
         """The report for a person: what ships per target and why, the candidates, the data, the warnings."""
-        blocks = [target_text(item, self.float_accuracy) for item in self.targets]
+        blocks = [stages_text(self.stages, self.float_accuracy)] if self.stages else []
+        blocks += [target_text(item, self.float_accuracy) for item in self.targets]
         rows = [("bundle", f"{self.output} ({self.bundle_bytes / 1024:.0f} KiB)"), ("digest", self.content_digest)]
         blocks.append(data_text(self.data, rows))
         blocks += ["\n".join(f"warning: {line}" for line in self.warnings)] if self.warnings else []

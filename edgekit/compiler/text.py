@@ -5,9 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekit.compiler.records import Accuracy, CandidateReport, DataReport, TargetReport
+from edgekit.compiler.shaping import StageReport
 from edgekit.table import pairs, table
 
-__all__ = ["data_text", "target_text"]
+__all__ = ["data_text", "stages_text", "target_text"]
+
+
+def stages_text(stages: Sequence[StageReport], reference: Accuracy | None) -> str:
+    """Lays out what happened to the network before it was quantized."""
+    rows = [
+        [
+            stage.title,
+            "kept" if stage.kept else "rolled back",
+            "-" if stage.accuracy is None else f"{100 * stage.accuracy.value:.2f} %",
+            _drop(stage.accuracy),
+            f"{stage.macs / 1e6:.1f}",
+            f"{stage.parameters / 1e3:.0f}",
+        ]
+        for stage in stages
+    ]
+    if reference is not None:
+        rows.append(["the given network", "reference", f"{100 * reference.value:.2f} %", "", "", ""])
+    heads = ["stage", "verdict", "float accuracy", "drop, points", "MACs, millions", "parameters, thousands"]
+    return table(heads, rows, right=["float accuracy", "MACs, millions", "parameters, thousands"])
 
 
 def target_text(target: TargetReport, reference: Accuracy | None) -> str:
@@ -38,19 +58,31 @@ def target_text(target: TargetReport, reference: Accuracy | None) -> str:
 
 def _row(item: CandidateReport) -> list[str]:
     accuracy, latency = item.accuracy, item.latency
-    drop = None if accuracy is None else accuracy.drop
     ratio = None if latency is None else latency.ratio_to_float
-    kind = "" if accuracy is None or accuracy.kind == "measured" else " (simulated)"
+    simulated = accuracy is not None and accuracy.drop is not None and accuracy.kind == "simulated"
+    kind = " (simulated)" if simulated else ""
     return [
         item.precision,
         item.status,
         "-" if accuracy is None else f"{100 * accuracy.value:.2f} %",
-        "-" if drop is None else f"{drop.estimate:.2f} [{drop.low:.2f}, {drop.high:.2f}]{kind}",
+        f"{_drop(accuracy)}{kind}",
         "-" if latency is None else f"{latency.p50_ms:.3f}",
         "-" if ratio is None else f"{ratio.estimate:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
-        f"{item.engine_bytes / 1024:.0f}" if item.engine_bytes else "-",
+        _engine_size(item),
         ", ".join(f"{count} {name}" for name, count in item.layer_counts().items()),
     ]
+
+
+def _drop(accuracy: Accuracy | None) -> str:
+    drop = None if accuracy is None else accuracy.drop
+    return "-" if drop is None else f"{drop.estimate:.2f} [{drop.low:.2f}, {drop.high:.2f}]"
+
+
+def _engine_size(item: CandidateReport) -> str:
+    if not item.engine_bytes:
+        return "-"
+    size = f"{item.engine_bytes / 1024:.0f}"
+    return size if item.stored_bytes == item.engine_bytes else f"{size} ({item.stored_bytes / 1024:.0f} in bundle)"
 
 
 def data_text(data: DataReport, rows: Sequence[tuple[str, str]]) -> str:
@@ -60,6 +92,7 @@ def data_text(data: DataReport, rows: Sequence[tuple[str, str]]) -> str:
             *rows,
             ("calibration", f"{data.calibration} images"),
             ("evaluation", f"{data.evaluation} images: {data.evaluation_source}"),
+            *([("training", f"{data.training} images")] if data.training else []),
             *(("note", note) for note in data.notes),
         ]
     )

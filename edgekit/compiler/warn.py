@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.compiler.candidates import is_integer
 from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
+from edgekit.compiler.shaping import StageReport
 
-__all__ = ["data_warnings", "diagnostic_warnings", "target_warnings"]
+__all__ = ["data_warnings", "diagnostic_warnings", "stage_warnings", "target_warnings"]
 
 _SHOWN = 3
 _LARGE_DISTANCE = 0.1
@@ -21,6 +22,11 @@ def data_warnings(data: DataReport) -> list[str]:
     rest = len(data.skipped) - _SHOWN
     shown = "; ".join(data.skipped[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
     return [f"{len(data.skipped)} images could not be read and were skipped: {shown}"]
+
+
+def stage_warnings(stages: Sequence[StageReport]) -> list[str]:
+    """Says which stages were rolled back."""
+    return [f"stage '{stage.title}' was {stage.why}" for stage in stages if not stage.kept]
 
 
 def diagnostic_warnings(scheme: str, diagnostics: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from edgekit.errors import ModelError
+from edgekit.frontend.archive_origins import clean_metadata
 
 __all__ = ["checked_graph", "checked_payload"]
 
@@ -48,6 +49,7 @@ _CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.
 _RE_EXPORT = "export the model again without it, or compile the Python module itself"
 _UNTRUSTED = "the file was changed or made by something else than torch.export.save; get it from its source again"
 # Debugging information and guards: not needed, partly turned into source code by torch, so it never reaches torch.
+# Where a node comes from is kept, written anew.
 _DROPPED: dict[str, Any] = {"metadata": {}, "guards_code": [], "treespec_namedtuple_fields": {}}
 _FREE_TEXT = ("as_string", "as_strings", "torch_version")
 # Tables whose keys are names that the model chose, not words of the schema.
@@ -57,7 +59,9 @@ _BY_NAME = re.compile(
 
 
 def checked_graph(text: bytes, *, where: str) -> tuple[dict[str, Any], bool]:
-    """Validates ``models/*.json`` and returns what torch may see: no metadata, no guards, everything on the CPU.
+    """Validates ``models/*.json`` and returns what torch may see.
+
+    Without guards, everything on the CPU, and of the metadata only where nodes come from, written anew.
 
     Args:
         text: The record as stored.
@@ -122,9 +126,12 @@ class _Walk:
     def table(self, data: dict[str, Any]) -> dict[str, Any]:
         if data.keys() == {"type", "index"} and isinstance(data["type"], str):
             return self.device(data)
-        return {
+        clean = {
             self.name(key): _DROPPED[key] if key in _DROPPED else self.entry(key, value) for key, value in data.items()
         }
+        if "metadata" in data and "target" in data:
+            clean["metadata"] = clean_metadata(data["metadata"])
+        return clean
 
     def entry(self, key: str, value: Any) -> Any:
         if key in ("as_custom_obj", "custom_obj", "custom_obj_values"):

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
+from dataclasses import dataclass
 
-__all__ = ["source_line"]
+__all__ = ["Frame", "innermost_frame", "source_line"]
 
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*(\n\s*(?P<code>[^\n]+))?')
-# Frames of torch's own layers say nothing that the module's path does not.
-_LIBRARY = re.compile(r"[/\\](site|dist)-packages[/\\]torch[/\\]")
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d{1,9}), in [^\n]*(\n\s*(?P<code>[^\n]+))?')
+# Frames of torch's own layers say nothing that the module's path does not; nobody wrote those of generated code.
+_LIBRARY = re.compile(r"[/\\](site|dist)-packages[/\\]torch[/\\]|^<eval_with_key>")
 _LONGEST = 160
 
 
-def source_line(stack_trace: str | None) -> str:
-    r"""Returns file, line and code of the innermost frame outside torch, or an empty string where there is none.
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One call in a stack trace.
 
-    The file's name stands there without its folder: paths are the user's own.
+    Attributes:
+        file: The file's name without its folder: paths are the user's own.
+        line: Counted from 1.
+        code: The line itself; empty where the trace has none.
+    """
+
+    file: str
+    line: int
+    code: str
+
+
+def innermost_frame(stack_trace: str) -> Frame | None:
+    """Returns the innermost frame of the model's own code, or None where there is none."""
+    frames = [frame for frame in _FRAME.finditer(stack_trace) if not _LIBRARY.search(frame["file"])]
+    if not frames:
+        return None
+    last = frames[-1]
+    code = "" if last["code"] is None else last["code"].strip()
+    # Either separator: the trace may come from another system.
+    return Frame(file=re.split(r"[/\\]", last["file"])[-1], line=int(last["line"]), code=code)
+
+
+def source_line(stack_trace: str | None) -> str:
+    r"""Returns file, line and code of the innermost frame of the model's own code, or an empty string without one.
 
     >>> source_line('File "/home/me/heads.py", line 12, in forward\n    return torch.linalg.det(x)')
     'heads.py, line 12: return torch.linalg.det(x)'
     """
-    frames = [
-        frame
-        for frame in _FRAME.finditer("" if stack_trace is None else stack_trace)
-        if not _LIBRARY.search(frame["file"])
-    ]
-    if not frames:
+    frame = None if stack_trace is None else innermost_frame(stack_trace)
+    if frame is None:
         return ""
-    last = frames[-1]
-    code = "" if last["code"] is None else f": {last['code'].strip()}"
-    return f"{PurePath(last['file']).name}, line {last['line']}{code}"[:_LONGEST]
+    return (f"{frame.file}, line {frame.line}" + (f": {frame.code}" if frame.code else ""))[:_LONGEST]

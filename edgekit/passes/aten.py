@@ -37,6 +37,7 @@ __all__ = [
     "node_facts",
     "read_tensor",
     "set_argument",
+    "share_parameter",
     "store_buffer",
     "store_parameter",
     "tensor_inputs",
@@ -128,11 +129,18 @@ def read_tensor(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor:
     return owner
 
 
-def store_parameter(graph: fx.GraphModule, name: str, value: torch.Tensor) -> None:
-    """Hangs a trainable parameter on the graph under a dotted name, replacing what is there."""
+def store_parameter(graph: fx.GraphModule, name: str, value: torch.Tensor) -> nn.Parameter:
+    """Hangs a copy as a trainable parameter on the graph under a dotted name, replacing what is there; returns it."""
+    made = nn.Parameter(value.detach().clone(), requires_grad=value.is_floating_point())
+    share_parameter(graph, name, made)
+    return made
+
+
+def share_parameter(graph: fx.GraphModule, name: str, parameter: nn.Parameter) -> None:
+    """Hangs a parameter itself on the graph under one more dotted name, replacing what is there."""
     owner, leaf = _owner(graph, name)
     _forget(owner, leaf)
-    owner.register_parameter(leaf, nn.Parameter(value.detach().clone(), requires_grad=value.is_floating_point()))
+    owner.register_parameter(leaf, parameter)
 
 
 def store_buffer(graph: fx.GraphModule, name: str, value: torch.Tensor) -> None:

@@ -231,7 +231,7 @@ def open_entry(
         kind, files, trusted, why = flavour.engine_kind, {"plan": obtained.data}, True, obtained.why_built
     else:
         assert entry.engine is not None
-        files = {role: bundle.read(name) for role, name in entry.engine.files.items()}
+        files = bundle.engine_files(entry.engine)
     session = open_session(
         kind,
         files,

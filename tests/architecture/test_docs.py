@@ -18,6 +18,7 @@ import pytest
 import edgekit
 from edgekit.calibration import Recipe
 from edgekit.cli.main import VERBS, cli
+from edgekit.compiler.shaping import read_stages
 from edgekit.config import from_dict
 from edgekit.datafiles import builtin_folder
 from edgekit.runtime.tasks import ImageInput, load_spec
@@ -151,6 +152,11 @@ def test_toml_fits_its_dataclass(code: str, tmp_path: Path) -> None:
         (tmp_path / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
         (tmp_path / "task.toml").write_text(code, encoding="utf-8")
         assert load_spec(tmp_path / "task.toml").task == table["task"]
+    elif "stage" in table:
+        (tmp_path / "recipe.toml").write_text(code, encoding="utf-8")
+        read = read_stages(tmp_path / "recipe.toml")
+        assert read is not None
+        assert len(read.stages) == len(table["stage"])
     else:
         kind: type[Any] = Target if "backend" in table else Recipe
         assert from_dict(kind, table, where="the page").name == table["name"]
@@ -174,7 +180,9 @@ def test_the_readme_lists_the_targets() -> None:
 
 def test_every_target_and_recipe_is_in_the_changelog_or_a_page() -> None:
     told = "\n".join(_text(page) for page in PAGES)
-    names = [path.stem for kind in ("targets", "calibration") for path in builtin_folder(kind).glob("*.toml")]
+    names = [
+        path.stem for kind in ("targets", "calibration", "augmentation") for path in builtin_folder(kind).glob("*.toml")
+    ]
     assert [name for name in names if f"`{name}`" not in told] == []
 
 

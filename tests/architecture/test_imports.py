@@ -21,8 +21,8 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 done, failed = [], {}
-for root in ("calibration", "config", "datafiles", "errors", "evaluate", "files", "targets", "tensorspec",
-             "bench", "bundle", "cli", "data", "diagnostics", "runtime", "tasks"):
+for root in ("augmentation", "calibration", "config", "datafiles", "errors", "evaluate", "files", "targets",
+             "tensorspec", "bench", "bundle", "cli", "data", "diagnostics", "runtime", "tasks"):
     names = [f"edgekit.{root}"]
     module = importlib.import_module(names[0])
     if hasattr(module, "__path__"):

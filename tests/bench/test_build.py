@@ -18,7 +18,7 @@ from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.progress import SilentProgress
 from edgekit.runtime import load
 from edgekit.runtime.tensorrt import TENSORRT
-from edgekit.runtime.tensorrt.engines import machine_facts, parse_power_mode
+from edgekit.runtime.tensorrt.engines import machine_facts
 from edgekit.runtime.tensorrt.learned import LearnedCache
 from tests.compiler.world import World, make_world
 from tests.runtime.nvidia import Gpu, bindings, install
@@ -246,8 +246,3 @@ def test_without_a_gpu_the_verb_ends_with_the_code_of_a_missing_backend(
     )
     with pytest.raises(BackendMissing):
         load(bundle)
-
-
-def test_power_modes() -> None:
-    assert parse_power_mode("NV Fan Mode:quiet\nNV Power Mode: MAXN_SUPER\n2") == "MAXN_SUPER"
-    assert parse_power_mode("") == ""

@@ -11,7 +11,17 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from edgekit.bundle import EngineRecord, Entry, Golden, Manifest, array_bytes, store_name, write_bundle
+from edgekit.bundle import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    EngineRecord,
+    Entry,
+    Golden,
+    Manifest,
+    array_bytes,
+    store_name,
+    write_bundle,
+)
 from edgekit.targets import Requires
 from edgekit.tensorspec import TensorSpec
 
@@ -56,7 +66,7 @@ def write_tiny_bundle(path: Path, *, work: int = 0, task: bool = True) -> Path:
     )
     spec: dict[str, Any] = {"task": "classification", "labels": list(LABELS), "input": {"size": [SIZE, SIZE]}}
     manifest = Manifest(
-        format=(1, 0),
+        format=(FORMAT_MAJOR, FORMAT_MINOR),
         producer={"edgekit": "test"},
         name=f"tiny{work}",
         task=spec if task else None,

@@ -11,6 +11,7 @@ pytest.importorskip("scipy")
 
 from benchmarks import calibration_time, networks
 from benchmarks.engine_worker import count_layers, plan_calls
+from benchmarks.keeping import kept
 from benchmarks.noise import sqnr_db
 
 
@@ -132,9 +133,9 @@ def test_finished_parts_are_kept_until_what_they_depend_on_changes(tmp_path: Pat
         made.append(1)
         return {"number": len(made)}
 
-    assert networks.kept(path, "one", make) == {"number": 1}
-    assert networks.kept(path, "one", make) == {"number": 1}
-    assert networks.kept(path, "two", make) == {"number": 2}
+    assert kept(path, "one", make) == {"number": 1}
+    assert kept(path, "one", make) == {"number": 1}
+    assert kept(path, "two", make) == {"number": 2}
 
 
 def test_a_table_of_all_networks() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.tensorrt_engines import findings, smaller, to_markdown
+from benchmarks.portable_graphs import findings
+from benchmarks.tensorrt_engines import smaller, to_markdown
 
 
 def engine(size: int, *, sqnr: float | None = 20.0, agreement: float | None = 20.0) -> dict[str, Any]:

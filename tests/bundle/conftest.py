@@ -7,8 +7,9 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy as np
 import pytest
 
 from edgekit.bundle import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    CompressedFile,
     EngineRecord,
     Entry,
     Golden,
@@ -114,7 +118,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
         **interface,
     )
     manifest = Manifest(
-        format=(1, 0),
+        format=(FORMAT_MAJOR, FORMAT_MINOR),
         producer={"edgekit": "0.1", "openvino": "2026"},
         name="mean",
         task={
@@ -142,6 +146,22 @@ def sample_bytes(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> by
 def seal(body: bytes) -> bytes:
     """Returns the bytes before an end comment with the comment that makes the whole file's digest right."""
     return body + f"edgekit-bundle/1 sha256:{hashlib.sha256(body).hexdigest()}".encode()
+
+
+PLAN = b"kernel source text, which compresses; " * 40 + bytes(range(256))
+
+
+@pytest.fixture(scope="session")
+def packed(sample: Sample) -> Sample:
+    """The small bundle with one more entry, whose engine is stored compressed."""
+    stream = zlib.compress(PLAN)
+    name = store_name("engines", stream, ".zlib")
+    engine = EngineRecord(
+        kind="tensorrt-rtx-plan", files={}, zlib={"plan": CompressedFile(file=name, size_bytes=len(PLAN))}
+    )
+    ahead = replace(sample.manifest.entries[1], target="rtx", backend="tensorrt_rtx", engine=engine)
+    manifest = replace(sample.manifest, entries=(*sample.manifest.entries, ahead))
+    return Sample(manifest=manifest, files={**sample.files, name: stream}, report=sample.report)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def test_a_newer_major_asks_for_an_upgrade_whatever_else_is_new(forge: Any, vers
         table["entries"] = "something quite different"
 
     error = refused(forge, change)
-    assert f"bundle format {version[0]}.{version[1]}: this edgekit reads 1.0" in error.message
+    assert f"bundle format {version[0]}.{version[1]}: this edgekit reads 1.1" in error.message
     assert "newer edgekit: upgrade" in str(error.hint)
 
 

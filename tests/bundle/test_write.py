@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgekit.bundle import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
     Entry,
     Golden,
     Manifest,
@@ -38,7 +40,7 @@ MAKE = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from edgekit.bundle import Entry, Golden, Manifest, array_bytes, store_name, write_bundle
+from edgekit.bundle import FORMAT_MAJOR, FORMAT_MINOR, Entry, Golden, Manifest, array_bytes, store_name, write_bundle
 from edgekit.targets import Requires
 from edgekit.tensorspec import TensorSpec
 
@@ -53,7 +55,9 @@ def make(path, backwards=False, size=4, report={}):
         options=dict(reversed(list(options.items()))) if backwards else options, requires=Requires(),
         golden=Golden(inputs={"x": a}, outputs={"x": a}, rel_l2=0.1), latency="unverified", accuracy="none",
     )
-    manifest = Manifest(format=(1, 0), producer={"edgekit": "0"}, name="m", task=None, entries=(entry,))
+    manifest = Manifest(
+        format=(FORMAT_MAJOR, FORMAT_MINOR), producer={"edgekit": "0"}, name="m", task=None, entries=(entry,)
+    )
     files = dict(reversed(files)) if backwards else dict(files)
     return write_bundle(Path(path), manifest=manifest, files=files, report=report)
 """
@@ -160,7 +164,11 @@ def entries(draw: st.DrawFn) -> tuple[Entry, dict[str, bytes]]:
 def test_any_content_comes_back(made: list[tuple[Entry, dict[str, bytes]]], name: str, task: Any, report: Any) -> None:
     files = {key: data for _, some in made for key, data in some.items()}
     manifest = Manifest(
-        format=(1, 0), producer={}, name=name, task={"task": "t", **task}, entries=tuple(entry for entry, _ in made)
+        format=(FORMAT_MAJOR, FORMAT_MINOR),
+        producer={},
+        name=name,
+        task={"task": "t", **task},
+        entries=tuple(entry for entry, _ in made),
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.edge"
@@ -199,7 +207,9 @@ def test_files_that_do_not_fit_the_manifest_are_an_internal_error(sample: Any, t
     with pytest.raises(InternalError, match="both must be empty"):
         write_bundle(path, manifest=dataclasses.replace(sample.manifest, content_digest="x"), files={}, report={})
     with pytest.raises(InternalError, match="expected format"):
-        write_bundle(path, manifest=dataclasses.replace(sample.manifest, format=(1, 1)), files={}, report={})
+        write_bundle(
+            path, manifest=dataclasses.replace(sample.manifest, format=(1, FORMAT_MINOR - 1)), files={}, report={}
+        )
     assert list(tmp_path.iterdir()) == []
 
 

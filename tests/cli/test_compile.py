@@ -60,6 +60,12 @@ def test_options_reach_the_compiler(workshop: Workshop, tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        (["--batch", "a"], "batch: expected a number of images, or smallest/best/largest, got 'a'"),
+        (["--batch", "0"], "batch: expected 1 <= smallest <= best <= largest"),
+        (["--batch", "4/1/2"], "got 4/1/2"),
+        (["--batch", "4/8/16"], "the smallest must be 1"),
+        (["--batch", "8", "--dynamic-batch"], "exclude each other"),
+        (["--batch", "8", "--target", "intel-npu"], "OpenVINO's NPU takes engines of one batch size only"),
         (["--target", "jetsn"], "did you mean 'jetson'"),
         (["--recipe", "defalt"], "default"),
         (["--data", "nowhere"], "nowhere"),
@@ -76,6 +82,17 @@ def test_a_wrong_input_names_itself_and_writes_nothing(
     assert expected in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.edge"]
     assert output.read_text() == "the old file"
+
+
+def test_a_batch_reaches_every_target(workshop: Workshop, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "batch.edge"
+    options = ["--precision", "fp16", "--no-timing", "--batch", "1/4/16", "--target", "jetson", "--target", "arm-cpu"]
+    assert main(["compile", *workshop.source, *options, "-o", str(output)]) == 0
+    board, cpu = read_bundle(output).manifest.entries
+    assert (board.options["batch"], board.inputs[0].shape[0], cpu.inputs[0].shape[0]) == ([1, 4, 16], None, None)
+    assert "OpenVINO has no best batch size" in capfd.readouterr().out
+    assert main(["inspect", str(output)]) == 0
+    assert "batch: engines take up to 16 images at once and are tuned for 4" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.bundle import Entry, Golden, Manifest, array_bytes, store_name, write_bundle
+from edgekit.bundle import FORMAT_MAJOR, FORMAT_MINOR, Entry, Golden, Manifest, array_bytes, store_name, write_bundle
 from edgekit.cli.main import main
 from edgekit.targets import Requires
 from edgekit.tensorspec import TensorSpec
@@ -47,7 +47,9 @@ def make(tmp_path: Path) -> Make:
             )
             for target in ("x86-cpu", "jetson-orin-nano")
         )
-        manifest = Manifest(format=(1, 0), producer={"edgekit": "0"}, name="net", task=None, entries=entries)
+        manifest = Manifest(
+            format=(FORMAT_MAJOR, FORMAT_MINOR), producer={"edgekit": "0"}, name="net", task=None, entries=entries
+        )
         path = tmp_path / "model.edge"
         write_bundle(path, manifest=manifest, files={names["graph"]: graph, names["array"]: array}, report=report)
         return path

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.cli.doctor import examine
 from edgekit.cli.main import main
 from tests.cli.conftest import Workshop
+from tests.runtime.jetson.devices import BINDINGS_12, ORIN, jetson, recorded, software, with_nuls
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
 
@@ -62,6 +64,21 @@ def test_every_key_of_the_other_verbs_is_described(
     main([*words, "--json"])
     document = json.loads(capfd.readouterr().out)
     assert set(keys(document, depth=depth)) - {"schema"} <= described(document["schema"])
+
+
+def test_every_key_of_a_jetson_and_its_findings_is_described(tmp_path: Path) -> None:
+    device = jetson(
+        tmp_path,
+        model=recorded("orin-nano.model"),
+        compatible=with_nuls(recorded("orin-nano.compatible")),
+        release=recorded("orin-nano.release"),
+        nvpmodel=recorded("orin-nano.nvpmodel"),
+        tegrastats=recorded("orin-nano.tegrastats"),
+    )
+    document = examine(device, software(tensorrt="10.3.0", binding=BINDINGS_12, gpu=ORIN)).document
+    found = {key for part in ("nvidia", "jetson", "findings") for key in keys(document[part], depth=2)}
+    assert {"jetpack", "l4t", "clocks_pinned", "temperatures_c", "next"} <= found
+    assert found <= described("edgekit.doctor/1")
 
 
 def test_every_key_of_a_compile_report_is_described(

@@ -11,7 +11,7 @@ from torch import nn
 
 import edgekit
 from edgekit.bundle import read_bundle
-from edgekit.errors import ConfigError, ModelError, StageError
+from edgekit.errors import ConfigError, ModelError
 from edgekit.runtime import load
 from tests.compiler.world import World, model_inputs, write_images
 
@@ -112,9 +112,14 @@ def test_a_model_for_one_image_compiles_and_refuses_other_batches(world: World, 
     )  # fmt: skip
     assert report.targets[0].candidate("int8").status == "shipped"
     assert any(skipped.what == "dynamic batch" for record in report.history["float"] for skipped in record.skipped)
-    with pytest.raises(StageError, match="was exported for a batch of 1, a dynamic one was asked for"):
+    with pytest.raises(ModelError, match="takes one image at a time, and a dynamic batch was asked for: ") as caught:
         edgekit.compile(
             net, target="x86-cpu", task=world.task, precision="fp32", dynamic_batch=True, output=tmp_path / "d.edge"
+        )
+    assert "export it with a dynamic batch" in str(caught.value.hint)
+    with pytest.raises(ModelError, match="and batch 1/4/16 was asked for: "):
+        edgekit.compile(
+            net, target="x86-cpu", task=world.task, precision="fp32", batch="1/4/16", output=tmp_path / "d.edge"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["m.edge"]
 

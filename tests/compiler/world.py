@@ -17,6 +17,7 @@ from torch import nn
 from edgekit.backends.base import Backend, Engine, PortableGraph, Probe, Rehearsal, Verdict
 from edgekit.compiler import CompileOptions, CompileReport
 from edgekit.compiler.flow import compile_program
+from edgekit.compiler.images import ImageSets
 from edgekit.compiler.inputs import gather
 from edgekit.frontend import load_program
 from edgekit.progress import SilentProgress
@@ -119,7 +120,8 @@ def compile_with(wrap: Callable[[Backend], Backend], net: nn.Module, options: Co
     inputs = gather(options)
     inputs = replace(inputs, jobs=tuple(replace(job, backend=wrap(job.backend)) for job in inputs.jobs))
     program = load_program(net, task=inputs.spec)
-    return compile_program(program, inputs, options, progress=SilentProgress())
+    images = ImageSets.of(inputs.calibration, inputs.evaluation, inputs.spec)
+    return compile_program(program, inputs, options, images=images, progress=SilentProgress())
 
 
 @dataclass(frozen=True, kw_only=True)

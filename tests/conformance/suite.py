@@ -88,8 +88,12 @@ class RunningConformance(Conformance):
         errors = golden_errors(session.infer, inputs, reference_outputs(graph.data, inputs))
         assert check_golden(errors, TOLERANCES[graph.precision]) is None
 
+    def executed(self, session: Session) -> dict[str, str]:
+        """The precision that each layer which computes ran in, by its node's name."""
+        return {layer.name: layer.precision for layer in session.layers() if layer.compute}
+
     def test_planned_layers_run_in_int8(self, session: Session, graph: PortableGraph) -> None:
-        executed = {layer.name: layer.precision for layer in session.layers() if layer.compute}
+        executed = self.executed(session)
         missing = {name: executed.get(name) for name in graph.quantized_layers if executed.get(name) != "int8"}
         assert missing == {}, f"executed: {executed}"
         if graph.precision == "fp32":

@@ -326,16 +326,26 @@ def test_clean_archive_loads_and_answers(records: Records, tmp_path: Path) -> No
     assert {name for name, _ in program.graph.named_parameters()} >= {"small.conv.weight", "small.fc.bias"}
 
 
-def test_guards_and_stack_traces_do_not_reach_torch(records: Records, tmp_path: Path) -> None:
+def test_guards_do_not_reach_torch_and_stack_traces_run_nothing(records: Records, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
 
     def edit(data: Any) -> None:
         data["guards_code"] = [call(marker)]
-        nodes(data)[0]["metadata"] = {"stack_trace": f"\n{call(marker)}\n", "custom": "{"}
+        for number, node in enumerate(nodes(data)):
+            code = f"x\r{call(marker)}\x0c\n{call(marker)}"
+            trace = f"\n{call(marker)}\n" if number == 0 else f'File "a\n{call(marker)}", line 1, in f\n    {code}'
+            node["metadata"] = {"stack_trace": trace, "nn_module_stack": call(marker), "custom": "{"}
 
     path = written(tmp_path / "model.pt2", edited(records, GRAPH, edit))
-    load_program(path, task=Task())
+    program = load_program(path, task=Task())
+    exported = load_exported(path, old=False).exported
+    # The form in which torch writes stack traces into source, as comments.
+    source = exported.graph.python_code("self", verbose=True).src
+    assert "# File: " in source
+    assert all(call(marker) not in line.partition("#")[0] for line in source.splitlines())
+    exec(compile(source, "graph", "exec"), dict(exported.graph.python_code("self").globals))
     assert not marker.exists()
+    assert all("\n" not in node.meta.get("source", "") for node in program.graph.graph.nodes)
 
 
 def test_extra_files_are_left_out_and_recorded(records: Records, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LIST = """
 import edgekit, edgekit.datafiles
+from edgekit.augmentation import list_augmentations
 from edgekit.calibration import list_recipes
 from edgekit.targets import list_targets, load_target
 print(edgekit.__file__)
 print(edgekit.datafiles.builtin_folder("targets"))
 print(*[target.name for target in list_targets()])
 print(*[recipe.name for recipe in list_recipes()])
+print(*[item.name for item in list_augmentations()])
 print(load_target("jetson").name)
 """
 
@@ -37,12 +39,13 @@ def _needed(python: tuple[int, int]) -> list[str]:
 @pytest.mark.parametrize("kind", ["wheel", "wheel-of-sdist", "editable"])
 def test_targets_are_found(kind, build, empty) -> None:
     empty.install("--no-deps", str(build(kind)), *_needed(sys.version_info[:2]))
-    package, folder, targets, recipes, alias = empty.run("-c", LIST).splitlines()
+    package, folder, targets, recipes, augmentations, alias = empty.run("-c", LIST).splitlines()
     inside = ROOT if kind == "editable" else empty.folder
     assert Path(package).is_relative_to(inside)
     assert Path(folder).is_relative_to(inside)
     assert targets == _stems("targets")
     assert recipes == _stems("calibration")
+    assert augmentations == _stems("augmentation")
     assert alias == "jetson-orin-nano"
 
 

@@ -13,7 +13,17 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import opset13 as ops
 
-from edgekit.bundle import EngineRecord, Entry, Golden, Manifest, array_bytes, store_name, write_bundle
+from edgekit.bundle import (
+    FORMAT_MAJOR,
+    FORMAT_MINOR,
+    EngineRecord,
+    Entry,
+    Golden,
+    Manifest,
+    array_bytes,
+    store_name,
+    write_bundle,
+)
 from edgekit.targets import Requires
 from edgekit.tensorspec import TensorSpec
 
@@ -131,7 +141,7 @@ def write_color_bundle(path: Path, *plans: EntryPlan, task: Mapping[str, Any] | 
         )
     default = {"task": "classification", "labels": list(LABELS), "input": {"size": [SIZE, SIZE]}, "activation": "none"}
     manifest = Manifest(
-        format=(1, 0),
+        format=(FORMAT_MAJOR, FORMAT_MINOR),
         producer={"edgekit": "test"},
         name="colors",
         task=default if task == "default" else (None if task is None else dict(task)),  # type: ignore[arg-type]

@@ -302,3 +302,11 @@ def test_importing_the_runtime_loads_no_inference_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_bundle_of_the_previous_format_loads_and_passes_its_self_test() -> None:
+    recorded = Path(__file__).parents[1] / "bundle" / "recorded" / "format-1.0.edge"
+    with load(recorded, target="x86-cpu", threads=1) as model:
+        assert model.bundle.manifest.format == (1, 0)
+        image = np.full((1, 2, 2, 3), 7, np.uint8)
+        np.testing.assert_allclose(model.infer({"image": image})["scores"], [[7.0, 7.0, 7.0]])

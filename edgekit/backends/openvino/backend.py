@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekit.backends.base import Engine, PortableGraph, Probe, Rehearsal, Verdict
+from edgekit.backends.batch import parse_batch
 from edgekit.backends.openvino.capability import precisions_of
 from edgekit.backends.openvino.ir import emit_ir
 from edgekit.backends.openvino.library import INSTALL_HINT, openvino
@@ -41,7 +42,14 @@ class OpenVinoBackend:
         # Here, so that the device, which has no onnx, can probe the backend.
         from edgekit.backends.openvino.support import node_verdicts
 
-        return node_verdicts(graph, engine_table(target).device)
+        table = engine_table(target)
+        problem = table.batch_problem
+        refused = [spec for spec in graph.inputs if spec.shape[:1] == (None,)] if problem else []
+        reason = f"a dynamic batch: {problem}"
+        return (
+            *(Verdict(node=spec.name, operator="Input", supported=False, reason=reason) for spec in refused),
+            *node_verdicts(graph, table.device),
+        )
 
     def precisions_here(self, target: Target) -> tuple[str, ...]:
         """Returns the target's precisions that this machine's device computes in, in the target's order.
@@ -57,9 +65,15 @@ class OpenVinoBackend:
 
     def build(self, graph: PortableGraph, target: Target) -> Engine:
         """Emits the IR: the same bytes for the same graph, in every process."""
+        sizes = engine_table(target).batch
+        batch = None if sizes is None else parse_batch(sizes)
+        findings = []
+        if batch is not None and batch.smallest < batch.best < batch.largest:
+            findings.append(f"OpenVINO has no best batch size: of batch {batch} it keeps the largest alone")
         return Engine(
             kind="openvino-ir",
-            files=emit_ir(graph.data),
+            files=emit_ir(graph.data, largest_batch=None if batch is None else batch.largest),
+            findings=tuple(findings),
             options=self.options(target, graph.precision),
             inputs=graph.inputs,
             outputs=graph.outputs,

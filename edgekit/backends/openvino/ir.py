@@ -32,7 +32,7 @@ def read_onnx(data: bytes) -> Any:
         ) from error
 
 
-def emit_ir(data: bytes) -> dict[str, bytes]:
+def emit_ir(data: bytes, *, largest_batch: int | None = None) -> dict[str, bytes]:
     """Translates an ONNX model into IR files, keeping names, types and weights as the graph says.
 
     No weight is compressed to fp16, and int8 weights stay int8 constants. OpenVINO's clean-up transformations (those
@@ -40,6 +40,7 @@ def emit_ir(data: bytes) -> dict[str, bytes]:
 
     Args:
         data: Serialized ONNX model.
+        largest_batch: Bound of a dynamic batch; None leaves it open.
 
     Returns:
         ``{"xml": ..., "bin": ...}``.
@@ -49,6 +50,8 @@ def emit_ir(data: bytes) -> dict[str, bytes]:
         StageError: OpenVINO cannot translate the graph.
     """
     model = read_onnx(data)
+    if largest_batch is not None:
+        _bound_batch(model, largest_batch)
     # Named before the clean-up too: folded constants inherit the name of what was folded.
     name_operations(model)
     transformations = offline_transformations()
@@ -60,3 +63,15 @@ def emit_ir(data: bytes) -> dict[str, bytes]:
         # serialize, not save_model: the latter writes version and conversion parameters into the file.
         openvino().serialize(model, str(xml), str(weights))
         return {"xml": xml.read_bytes(), "bin": weights.read_bytes()}
+
+
+def _bound_batch(model: Any, largest: int) -> None:
+    """States the bounds of a dynamic batch, which OpenVINO then holds inputs against."""
+    shapes = {}
+    for port in model.inputs:
+        shape = port.get_partial_shape()
+        if shape.rank.get_length() > 0 and shape[0].is_dynamic:
+            shape[0] = openvino().Dimension(1, largest)
+            shapes[port] = shape
+    if shapes:
+        model.reshape(shapes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgekit.backends.batch import parse_batch
 from edgekit.config import from_dict, nearest
 from edgekit.errors import ConfigError
 from edgekit.targets import Target
@@ -22,12 +23,35 @@ class EngineTable:
             OpenVINO computes fp32 graphs in bf16 on CPUs that have it.
         performance_hint: ``LATENCY`` (one request at a time, all cores on it) or ``THROUGHPUT`` (several streams).
         cache: Whether compiling takes so long on this device that the compiled model is worth keeping on disk.
+        batch: Smallest (always 1), best and largest batch of graphs with a dynamic batch; OpenVINO keeps the largest.
+            None takes any number. ``--batch`` overrides it.
     """
 
     device: Literal["CPU", "GPU", "NPU"]
     inference_precision: dict[str, Literal["f32", "f16", "bf16"]]
     performance_hint: Literal["LATENCY", "THROUGHPUT"] = "LATENCY"
     cache: bool = False
+    batch: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is None:
+            return
+        batch, problem = parse_batch(self.batch), self.batch_problem
+        if batch.largest > 1 and problem:
+            raise ConfigError(
+                f"batch: {problem}, got {batch}",
+                hint="compile for this target without --batch: its engine takes one image",
+            )
+
+    @property
+    def batch_problem(self) -> str:
+        """Why no engine with a dynamic batch can be made; empty where one can.
+
+        Source: OpenVINO documentation, "Supported Devices", feature "Dynamic shapes": CPU yes, GPU partial, NPU no.
+        """
+        if self.device == "NPU":
+            return "OpenVINO's NPU takes engines of one batch size only"
+        return "the target's engine.batch allows one image" if self.batch is not None and self.batch[2] == 1 else ""
 
 
 def engine_table(target: Target) -> EngineTable:

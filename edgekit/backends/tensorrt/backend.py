@@ -88,6 +88,8 @@ class TensorRtBackend:
             options={**options, "builder": built.builder},
             inputs=graph.inputs,
             outputs=graph.outputs,
+            # Weights barely shrink, but the source text of kernels does, and int8 engines carry much of it.
+            compress=("plan",),
         )
 
     def open(self, engine: Engine, *, threads: int | None = None, streams: int | None = None) -> Session:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgekit.backends.batch import parse_batch
 from edgekit.config import from_dict
 from edgekit.errors import ConfigError
 from edgekit.targets import Target
@@ -24,7 +25,8 @@ class EngineTable:
             device memory.
         builder_optimization_level: How long the builder searches, 0 to 5; None leaves the library's default.
         profiling_verbosity: How much the built engine tells about its layers.
-        batch: Smallest, best and largest batch of the optimization profile; used for graphs with a dynamic batch.
+        batch: Smallest (always 1), best and largest batch of the optimization profile; used for graphs with a dynamic
+            batch. ``--batch`` overrides it.
         compute_capabilities: GPU generations that an engine of TensorRT-RTX is for, such as ``8.6``; none leaves the
             library's default, Ampere and later in one engine. TensorRT builds for the GPU that it runs on.
     """
@@ -43,8 +45,7 @@ class EngineTable:
             raise ConfigError(f"workspace_mib: expected at least 1, got {self.workspace_mib}")
         if self.builder_optimization_level is not None and not 0 <= self.builder_optimization_level <= 5:
             raise ConfigError(f"builder_optimization_level: expected 0 to 5, got {self.builder_optimization_level}")
-        if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
-            raise ConfigError(f"batch: expected 1 <= smallest <= best <= largest, got {list(self.batch)}")
+        parse_batch(self.batch)
         for item in self.compute_capabilities:
             if re.fullmatch(r"\d+\.\d", item) is None:
                 raise ConfigError(f"compute_capabilities: expected major.minor, such as '8.6', got '{item}'")

@@ -7,6 +7,7 @@ work in the same process.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from edgekit.errors import BackendMissing
 from edgekit.runtime.cuda.device import CudaDevice, DeviceFacts
 
-__all__ = ["CudaDevice", "DeviceFacts", "device_facts", "open_device"]
+__all__ = ["CudaDevice", "DeviceFacts", "binding_version", "device_facts", "open_device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class _Binding:
     """A way to the driver.
 
     Attributes:
-        name: What people call the package.
+        name: The distribution.
         package: What must be installed.
         module: Ours, with ``facts()`` and ``open_device(index)``.
     """
@@ -37,6 +38,17 @@ _BINDINGS: tuple[_Binding, ...] = (
     _Binding(name="cuda-bindings", package="cuda.bindings", module="edgekit.runtime.cuda.bindings"),
     _Binding(name="pycuda", package="pycuda", module="edgekit.runtime.cuda.pycuda"),
 )
+
+
+def binding_version() -> tuple[str, str] | None:
+    """Returns the way to the driver that is used here, and its version; None where none is installed."""
+    binding = next((item for item in _BINDINGS if _is_there(item.package)), None)
+    if binding is None:
+        return None
+    try:
+        return binding.name, importlib.metadata.version(binding.name)
+    except importlib.metadata.PackageNotFoundError:  # copied into place without pip
+        return binding.name, "of an unknown version"
 
 
 def device_facts() -> tuple[DeviceFacts, ...]:

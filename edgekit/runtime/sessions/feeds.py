@@ -23,12 +23,16 @@ class FeedCheck:
     Args:
         specs: The inputs.
         order: Place of each input in the engine's own order.
+        largest_batch: The most images that a dynamic batch may have; None takes any number.
     """
 
-    def __init__(self, specs: tuple[TensorSpec, ...], *, order: tuple[int, ...]) -> None:
+    def __init__(
+        self, specs: tuple[TensorSpec, ...], *, order: tuple[int, ...], largest_batch: int | None = None
+    ) -> None:
         by_place = sorted(zip(order, specs, strict=True), key=lambda item: item[0])
         self._specs = tuple(spec for _, spec in by_place)
         self._wanted = tuple((spec.name, np.dtype(spec.dtype), spec.shape, spec.shape[1:]) for spec in self._specs)
+        self._largest_batch = largest_batch
         self._dynamic = any(spec.shape[:1] == (None,) for spec in specs)
 
     def arrays(self, feeds: Mapping[str, Array]) -> tuple[Array, ...]:
@@ -50,7 +54,7 @@ class FeedCheck:
                 self._refuse(name, array)
             flags = array.flags
             arrays.append(array if flags.c_contiguous and flags.writeable else array.copy())
-        if self._dynamic and len(arrays) > 1:
+        if self._dynamic and (len(arrays) > 1 or self._largest_batch is not None):
             self._check_batch(arrays)
         return tuple(arrays)
 
@@ -85,7 +89,13 @@ class FeedCheck:
 
     def _check_batch(self, arrays: list[Array]) -> None:
         sizes = {
-            spec.name: len(array) for spec, array in zip(self._specs, arrays, strict=True) if spec.shape[0] is None
+            spec.name: len(array) for spec, array in zip(self._specs, arrays, strict=True) if spec.shape[:1] == (None,)
         }
         if len(set(sizes.values())) > 1:
             raise UserError(f"inputs differ in their batch size: {sizes}")
+        name, size = next(iter(sizes.items()))
+        if self._largest_batch is not None and size > self._largest_batch:
+            raise UserError(
+                f"input '{name}': a batch of {size}; the engine was built for at most {self._largest_batch}",
+                hint="feed fewer images at once, or compile for more (--batch)",
+            )

@@ -150,7 +150,9 @@ class OpenVinoSession:
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
-        self._check = FeedCheck(inputs, order=_order(compiled.inputs, inputs, "input"))
+        self._check = FeedCheck(
+            inputs, order=_order(compiled.inputs, inputs, "input"), largest_batch=_largest_batch(compiled.inputs)
+        )
         self._output_places = tuple(
             zip((o.name for o in outputs), _order(compiled.outputs, outputs, "output"), strict=True)
         )
@@ -262,6 +264,14 @@ class OpenVinoSession:
 
 def _tensors(arrays: tuple[Array, ...]) -> dict[int, Any]:
     return {index: openvino.Tensor(array, True) for index, array in enumerate(arrays)}
+
+
+def _largest_batch(ports: list[Any]) -> int | None:
+    """Returns the bound that the engine states for a dynamic batch, or None where it states none."""
+    shapes = [port.get_partial_shape() for port in ports]
+    bounds = [shape[0].get_max_length() for shape in shapes if shape.rank.get_length() and shape[0].is_dynamic]
+    stated = [bound for bound in bounds if bound > 0]
+    return min(stated) if stated else None
 
 
 def _order(ports: list[Any], specs: tuple[TensorSpec, ...], what: str) -> tuple[int, ...]:

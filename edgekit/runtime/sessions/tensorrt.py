@@ -138,7 +138,7 @@ class TensorRtSession:
         self._library: Any = library
         self._messages = Messages(library)
         self._largest = int(options.get("batch", (1, 1, 1))[2])
-        self._check = FeedCheck(inputs, order=tuple(range(len(inputs))))
+        self._check = FeedCheck(inputs, order=tuple(range(len(inputs))), largest_batch=self._largest)
         self.buffers = Buffers(device)
         self.graphs = GraphCapture(wanted=cuda_graphs, flavour=flavour, device=device, inputs=inputs)
         self._process = os.getpid()
@@ -292,13 +292,7 @@ class TensorRtSession:
                 "this model was loaded before the process forked, and CUDA does not survive that",
                 hint="load it in the new process, or start processes with 'spawn'",
             )
-        arrays = self._check.arrays(feeds)
-        for spec, array in zip(self.inputs, arrays, strict=True):
-            if spec.shape[:1] == (None,) and len(array) > self._largest:
-                raise UserError(
-                    f"input '{spec.name}': a batch of {len(array)}; the engine was built for at most {self._largest}"
-                )
-        return arrays
+        return self._check.arrays(feeds)
 
     def _finish(self, request: Request) -> Outputs:
         with self._device.current():

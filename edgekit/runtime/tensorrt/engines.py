@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,16 +14,17 @@ from edgekit.errors import StageError, UserError
 from edgekit.files import user_cache_folder
 from edgekit.progress import Progress, ProgressTask
 from edgekit.runtime.cuda import device_facts
+from edgekit.runtime.jetson.power import read_power_mode
+from edgekit.runtime.jetson.sources import Sources
 from edgekit.runtime.tensorrt import Flavour
 from edgekit.runtime.tensorrt.building import build_within_memory
 from edgekit.runtime.tensorrt.cache import EngineCache, Obtained
 from edgekit.runtime.tensorrt.learned import LearnedCache
 
-__all__ = ["engine_cache", "engine_for", "kernel_cache", "machine_facts", "parse_power_mode"]
+__all__ = ["engine_cache", "engine_for", "kernel_cache", "machine_facts"]
 
 _TIMINGS_LIMIT_BYTES = 256 << 20
 _KERNELS_LIMIT_BYTES = 2 << 30
-_POWER_MODE = re.compile(r"^NV Power Mode:\s*(\S+)", re.M)
 
 
 def engine_cache(folder: Path | None) -> EngineCache:
@@ -56,13 +54,13 @@ def machine_facts(flavour: Flavour) -> dict[str, str]:
     Raises:
         BackendMissing: The library, the driver or the GPU is missing.
     """
-    library, gpu = flavour.library(), device_facts()[0]
+    library, gpu, mode = flavour.library(), device_facts()[0], read_power_mode(Sources())
     return {
         "library": f"{flavour.title} {library.__version__}",
         "gpu": gpu.name,
         "compute_capability": gpu.compute_capability,
         "driver": gpu.driver,
-        "power_mode": _power_mode(),
+        "power_mode": "" if mode is None else mode.name,
     }
 
 
@@ -147,23 +145,3 @@ class _Phases:
         if self._bar is not None and done > self._done:
             self._bar.advance(done - self._done)
             self._done = done
-
-
-def parse_power_mode(text: str) -> str:
-    r"""Returns the mode that ``nvpmodel -q`` names, or an empty string.
-
-    >>> parse_power_mode("NV Power Mode: MAXN\n0")
-    'MAXN'
-    """
-    found = _POWER_MODE.search(text)
-    return "" if found is None else found[1]
-
-
-def _power_mode() -> str:
-    if shutil.which("nvpmodel") is None:
-        return ""
-    try:
-        done = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return parse_power_mode(done.stdout)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import pytest
+from openvino import opset13 as ops
 
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.runtime.session import Session
@@ -102,6 +104,28 @@ def test_a_dynamic_batch_takes_any_number() -> None:
             session.infer({"image": images(1)[:0]})
     with opened(pair_engine(batch=None)) as session, pytest.raises(UserError, match="differ in their batch size"):
         session.infer({"a": np.zeros((2, 4), np.float32), "b": np.zeros((3, 4), np.float32)})
+
+
+def test_a_bounded_batch_refuses_more(tmp_path: Path) -> None:
+    image = ops.parameter(ov.PartialShape([ov.Dimension(1, 4), SIZE]), np.float32, name="image")
+    image.output(0).set_names({"image"})
+    double = ops.add(image, image)
+    double.output(0).set_names({"double"})
+    ov.serialize(ov.Model([double], [image], "m"), tmp_path / "m.xml", tmp_path / "m.bin")
+    engine = TinyEngine(
+        files={role: (tmp_path / f"m.{role}").read_bytes() for role in ("xml", "bin")},
+        inputs=(TensorSpec(name="image", dtype="float32", shape=(None, SIZE)),),
+        outputs=(TensorSpec(name="double", dtype="float32", shape=(None, SIZE)),),
+    )
+    with opened(engine) as session:
+        for count in (1, 4):
+            batch = np.ones((count, SIZE), np.float32)
+            np.testing.assert_array_equal(session.infer({"image": batch})["double"], 2 * batch)
+        with pytest.raises(
+            UserError, match="input 'image': a batch of 5; the engine was built for at most 4"
+        ) as caught:
+            session.infer({"image": np.ones((5, SIZE), np.float32)})
+        assert "--batch" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

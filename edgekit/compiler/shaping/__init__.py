@@ -1,0 +1,9 @@
+"""Shaping: what happens to a network before it is quantized. Each stage is judged, and kept or rolled back.
+
+Here are the words for it, which options and reports share; :mod:`edgekit.compiler.shaping.run` does it.
+"""
+
+from edgekit.compiler.shaping.records import StageReport
+from edgekit.compiler.shaping.stages import DistillStage, PruneStage, Stage, parse_prune, read_stages
+
+__all__ = ["DistillStage", "PruneStage", "Stage", "StageReport", "parse_prune", "read_stages"]

@@ -1,0 +1,235 @@
+"""Runs the stages: each result is measured on the held-back images, and one that costs too much is rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from edgekit.augmentation import load_augmentation
+from edgekit.compiler.gates import accuracy_of
+from edgekit.compiler.images import Images, program_answers
+from edgekit.compiler.records import Accuracy
+from edgekit.compiler.shaping.records import StageReport
+from edgekit.compiler.shaping.stages import DistillStage, PruneStage, Stage
+from edgekit.data import Dataset
+from edgekit.errors import ConfigError, InternalError
+from edgekit.evaluate import score
+from edgekit.passes import Pass, PassContext, run_passes
+from edgekit.passes.distill import Distill, DistillOptions
+from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
+from edgekit.passes.prune import Prune, PruneOptions, multiply_accumulates
+from edgekit.passes.train import Keeping, TrainImages, TrainOptions
+from edgekit.passes.train.pixels import PixelScale
+from edgekit.passes.train.world import joined_world
+from edgekit.program import Program
+from edgekit.tasks import MetricReport
+
+__all__ = ["Shaped", "ShapingData", "grouped", "shape"]
+
+# Enough to rank channels and blocks by; more changes the order little and costs a pass each.
+_RANKING_IMAGES = 256
+_RANKING_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapingData:
+    """What the stages learn from and are judged by.
+
+    Attributes:
+        training: To train on; None where no stage trains.
+        calibration: For importance by measurement; None where there are none.
+        evaluation: Labelled images that no stage trains on; None judges nothing.
+    """
+
+    training: Dataset | None
+    calibration: Images | None
+    evaluation: Images | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shaped:
+    """The outcome.
+
+    Attributes:
+        program: After the last stage that was kept.
+        reports: One per stage (a pruning and its recovery are one).
+        leads: Whether this process goes on; the others of ``torchrun`` are done.
+    """
+
+    program: Program
+    reports: tuple[StageReport, ...]
+    leads: bool
+
+
+def grouped(stages: Sequence[Stage]) -> tuple[tuple[Stage, ...], ...]:
+    """Puts each pruning together with the training that directly follows it: they are judged as one."""
+    groups: list[tuple[Stage, ...]] = []
+    for stage in stages:
+        before = groups[-1] if groups else ()
+        if isinstance(stage, DistillStage) and before and isinstance(before[-1], PruneStage):
+            groups[-1] = (*before, stage)
+        else:
+            groups.append((stage,))
+    return tuple(groups)
+
+
+def shape(
+    program: Program,
+    stages: Sequence[Stage],
+    data: ShapingData,
+    *,
+    teacher: Program,
+    align: int,
+    max_drop: float,
+    seed: int,
+    checkpoints: Path | None,
+    resume: bool,
+    context: PassContext,
+) -> Shaped:
+    """Runs stages on a program, before anything is folded.
+
+    Args:
+        program: From a frontend; a student that is rolled back leaves the teacher in its place.
+        stages: In order.
+        data: Images.
+        teacher: Whose answers are learned, and whose accuracy is the measure; the program itself, or a larger one.
+        align: Channel alignment where a stage names none.
+        max_drop: Largest accepted drop of the metric below the teacher's, in points; beyond it a stage is rolled back.
+        seed: Of every random choice.
+        checkpoints: Folder for the state of trainings, renewed after each epoch; None keeps none.
+        resume: Go on where the checkpoints are.
+        context: For passes.
+
+    Raises:
+        UserError: A stage does not fit the program or the images.
+        StageError: A stage failed; nothing is lost but its own work.
+    """
+    with joined_world("auto") as world:
+        run = _Run(
+            data=data,
+            teacher=teacher,
+            align=align,
+            seed=seed,
+            checkpoints=checkpoints,
+            resume=resume,
+            context=context,
+        )
+        reference = run.metric(teacher, "evaluating the given network")
+        reports: list[StageReport] = []
+        before = teacher
+        for index, group in enumerate(grouped(stages)):
+            tried = run.stages(program, group, index)
+            measured = run.metric(tried, f"evaluating after stage {index + 1}")
+            report = _report(group, tried, measured, reference, max_drop)
+            # Every process must go the same way, whatever the last digits of its own measurement.
+            kept = world.from_leader(report.kept)
+            reports.append(replace(report, kept=kept))
+            program = before = tried if kept else before
+        return Shaped(program=program, reports=tuple(reports), leads=world.leads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    data: ShapingData
+    teacher: Program
+    align: int
+    seed: int
+    checkpoints: Path | None
+    resume: bool
+    context: PassContext
+
+    def stages(self, program: Program, group: Sequence[Stage], index: int) -> Program:
+        passes: list[Pass] = []
+        for part, stage in enumerate(group):
+            if isinstance(stage, PruneStage):
+                passes.append(self._prune(stage))
+            else:
+                passes.append(self._distill(stage, f"{index + 1}-{part + 1}-distill"))
+        return run_passes(program, passes, self.context)
+
+    def metric(self, program: Program, label: str) -> MetricReport | None:
+        images = self.data.evaluation
+        if images is None:
+            return None
+        folded = run_passes(program, [FoldBatchNorm(), FoldPreprocessing()], self.context)
+        with self.context.progress.task(label, len(images)) as bar:
+            return score(images.spec, program_answers(folded, images, bar))
+
+    def _prune(self, stage: PruneStage) -> Prune:
+        options = PruneOptions(
+            keep=stage.keep,
+            remove=stage.remove,
+            importance=stage.importance,
+            allocation=stage.allocation,
+            align=self.align if stage.align is None else stage.align,
+            exclude=stage.exclude,
+            seed=self.seed,
+        )
+        images = self.data.calibration
+        return Prune(options=options, batches=None if images is None else lambda: _float_batches(images))
+
+    def _distill(self, stage: DistillStage, name: str) -> Distill:
+        training = self.data.training
+        if training is None:
+            raise ConfigError(
+                "distillation needs images to train on, and there are none", hint="give a folder (--train-data)"
+            )
+        images = TrainImages(data=training, augmentation=load_augmentation(stage.augmentation), balanced=stage.balanced)
+        options = TrainOptions(
+            epochs=stage.epochs,
+            batch_size=stage.batch_size,
+            optimizer=stage.optimizer,
+            learning_rate=stage.learning_rate,
+            ema_decay=stage.ema_decay,
+            clip_norm=stage.clip_norm,
+            batch_norm=stage.batch_norm,
+            early_stop=stage.early_stop,
+            seed=self.seed,
+        )
+        distillation = DistillOptions(
+            temperature=stage.temperature, alpha=stage.alpha if training.labelled else 1.0, hints=stage.hints
+        )
+        keeping = None
+        if self.checkpoints is not None:
+            keeping = Keeping(folder=self.checkpoints / name, resume=self.resume)
+        return Distill(teacher=self.teacher, images=images, options=options, distillation=distillation, keeping=keeping)
+
+
+def _float_batches(images: Images) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The first calibration images as the program takes them before its preprocessing is folded in."""
+    scale = PixelScale(images.spec.input, torch.device("cpu"))
+    seen = 0
+    for (pixels,) in images.batches(_RANKING_BATCH):
+        if seen >= _RANKING_IMAGES:
+            return
+        seen += len(pixels)
+        yield (scale.normalised(scale.shares(pixels)),)
+
+
+def _report(
+    group: Sequence[Stage],
+    tried: Program,
+    measured: MetricReport | None,
+    reference: MetricReport | None,
+    max_drop: float,
+) -> StageReport:
+    accuracy: Accuracy | None = None
+    kept, why = True, "kept; not judged: there are no labelled images"
+    if measured is not None and reference is not None:
+        accuracy = accuracy_of(measured, reference, simulated=True)
+        if accuracy.drop is None:
+            raise InternalError("a stage's accuracy has no reference")
+        kept = accuracy.drop.estimate <= max_drop
+        bound = f"{accuracy.drop.estimate:.2f} points below the given network, at most {max_drop:.2f} allowed"
+        why = f"kept: {bound}" if kept else f"rolled back: {bound}"
+    return StageReport(
+        title=", ".join(stage.title for stage in group),
+        kept=kept,
+        why=why,
+        accuracy=accuracy,
+        macs=multiply_accumulates(tried),
+        parameters=sum(parameter.numel() for parameter in tried.graph.parameters()),
+    )

@@ -1,0 +1,162 @@
+"""The stages that change a network before it is quantized, as the command line or a TOML file gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.config import from_dict, nearest, read_toml
+from edgekit.errors import ConfigError
+
+__all__ = ["DistillStage", "PruneStage", "Stage", "StageFile", "parse_prune", "read_stages"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneStage:
+    """Structured pruning; see :class:`edgekit.passes.prune.PruneOptions`.
+
+    Attributes:
+        keep: Share of the multiply-accumulates to keep.
+        remove: ``channels`` or ``blocks``.
+        importance: ``magnitude``, ``batchnorm`` or ``taylor``.
+        allocation: ``uniform`` or ``global``.
+        align: Kept channels are multiples of this; None takes the largest ``channel_alignment`` of the targets.
+        exclude: Patterns of layers that stay.
+    """
+
+    keep: float
+    remove: Literal["channels", "blocks"] = "channels"
+    importance: Literal["magnitude", "batchnorm", "taylor"] = "magnitude"
+    allocation: Literal["uniform", "global"] = "uniform"
+    align: int | None = None
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < 1:
+            raise ConfigError(
+                f"keep: expected a share of the multiply-accumulates above 0 and below 1, got {self.keep}",
+                hint="0.5 keeps half of them",
+            )
+        if self.align is not None and self.align < 1:
+            raise ConfigError(f"align: expected 1 channel or more, got {self.align}")
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return f"prune {self.remove} to {self.keep:.0%} of the MACs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillStage:
+    """Training on the answers of a teacher, which is the given network unless another one is named.
+
+    Attributes:
+        epochs, batch_size, optimizer, learning_rate, ema_decay, clip_norm, batch_norm, early_stop: See
+            :class:`edgekit.passes.train.TrainOptions`.
+        temperature, alpha, hints: See :class:`edgekit.passes.distill.DistillOptions`. Without labels ``alpha`` is 1.
+        augmentation: A name from ``augmentation/``, or the path of a TOML file.
+        balanced: Show every class as often as any other.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = None
+    ema_decay: float | None = None
+    clip_norm: float | None = None
+    batch_norm: Literal["live", "frozen"] = "live"
+    early_stop: int | None = None
+    temperature: float = 4.0
+    alpha: float = 0.9
+    hints: int = 0
+    augmentation: str = "light"
+    balanced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ConfigError(f"epochs: expected at least 1, got {self.epochs}")
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return f"distil for {self.epochs} epochs" if self.epochs > 1 else "distil for 1 epoch"
+
+
+Stage = PruneStage | DistillStage
+_KINDS: Mapping[str, type[PruneStage] | type[DistillStage]] = {"prune": PruneStage, "distill": DistillStage}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFile:
+    """A recipe with stages.
+
+    Attributes:
+        calibration: The calibration recipe: a name, or the path of its TOML file.
+        stages: In the order in which they run.
+    """
+
+    calibration: str
+    stages: tuple[Stage, ...]
+
+
+def parse_prune(text: str) -> PruneStage:
+    """Reads what ``--prune`` is given.
+
+    >>> parse_prune("0.5").remove, parse_prune("blocks=0.6").remove
+    ('channels', 'blocks')
+
+    Raises:
+        ConfigError: It is neither a share nor ``blocks=`` or ``macs=`` with one.
+    """
+    name, equals, number = text.rpartition("=")
+    known = {"": "channels", "macs": "channels", "blocks": "blocks"}
+    if name not in known or (equals and not name):
+        raise ConfigError(f"--prune: '{text}': unknown '{name}'", hint=nearest(name, ["macs", "blocks"]))
+    try:
+        keep = float(number)
+    except ValueError:
+        raise ConfigError(
+            f"--prune: expected the share of the multiply-accumulates to keep, such as 0.5 or blocks=0.5, got '{text}'"
+        ) from None
+    return PruneStage(keep=keep, remove="blocks" if known[name] == "blocks" else "channels")
+
+
+def read_stages(path: Path) -> StageFile | None:
+    """Reads a recipe with ``[[stage]]`` tables; None for a TOML file without any, which is a calibration recipe.
+
+    Each table says what it does (``do = "prune"`` or ``do = "distill"``) and gives the options of that stage. The key
+    ``calibration`` names the calibration recipe.
+
+    Raises:
+        ConfigError: The file is wrong.
+    """
+    table = read_toml(path)
+    if "stage" not in table:
+        return None
+    for key in table:
+        if key not in ("stage", "calibration"):
+            raise ConfigError(f"{path}: unknown key '{key}'", hint=nearest(key, ["stage", "calibration"]))
+    calibration = table.get("calibration", "default")
+    if not isinstance(calibration, str):
+        raise ConfigError(f"{path}: calibration: expected the name of a calibration recipe, got {calibration!r}")
+    if not isinstance(table["stage"], list):
+        raise ConfigError(f"{path}: stage: expected tables, each begun with [[stage]]")
+    stages = tuple(_stage(path, index, item) for index, item in enumerate(table["stage"]))
+    return StageFile(calibration=calibration, stages=stages)
+
+
+def _stage(path: Path, index: int, table: Any) -> Stage:
+    where = f"{path}: stage[{index}]"
+    if not isinstance(table, dict) or "do" not in table:
+        raise ConfigError(f"{where}: expected a table with do = 'prune' or 'distill'")
+    kind = _KINDS.get(table["do"]) if isinstance(table["do"], str) else None
+    if kind is None:
+        raise ConfigError(f"{where}: unknown do = {table['do']!r}", hint=nearest(str(table["do"]), _KINDS))
+    known = [field.name for field in fields(kind)]
+    rest = {key: value for key, value in table.items() if key != "do"}
+    for key in rest:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{key}'", hint=nearest(key, known))
+    return from_dict(kind, rest, where=where)

@@ -1,0 +1,81 @@
+"""The student's loss: the teacher's answers, the labels, and hints, each with its weight."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekit.config import to_dict
+from edgekit.errors import InternalError
+from edgekit.objectives import TaskObjective
+from edgekit.passes.distill.hints import Hint, hint_loss, projection
+from edgekit.passes.distill.options import DistillOptions
+from edgekit.passes.train.checkpoint import digest_of
+from edgekit.passes.train.mode import add_features
+from edgekit.passes.train.objective import LOSS, Objective, Seen
+from edgekit.program import Program
+
+__all__ = ["Distillation"]
+
+
+class Distillation(Objective):
+    """Compares a student with a teacher in inference mode.
+
+    Args:
+        teacher: Left as it is; a copy of it answers.
+        task: The task's objective.
+        options: The weights.
+        hints: From :func:`~edgekit.passes.distill.hints.matched_hints`.
+    """
+
+    def __init__(
+        self, teacher: Program, task: TaskObjective, options: DistillOptions, hints: Sequence[Hint] = ()
+    ) -> None:
+        super().__init__()
+        self.needs_labels = options.alpha < 1
+        self.features = tuple(hint.student for hint in hints)
+        self._task, self._options, self._hints = task, options, tuple(hints)
+        self._digest = digest_of(teacher)
+        self._teacher = copy.deepcopy(teacher.graph).requires_grad_(False)
+        add_features(self._teacher, [hint.teacher for hint in hints])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the maps begin the same in every process, and in a training that is resumed
+            self._projections = nn.ModuleList(projection(hint) for hint in hints)
+
+    def forward(self, seen: Seen) -> dict[str, torch.Tensor]:
+        """Returns ``loss``, and what it is made of: ``divergence``, ``task``, ``hints``."""
+        with torch.no_grad():
+            result = self._teacher(seen.images)
+        values = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        count = len(seen.outputs)
+        wanted = dict(zip(seen.outputs, values[:count], strict=True))
+        options = self._options
+        losses = {"divergence": self._task.divergence(seen.outputs, wanted, options.temperature)}
+        total = options.alpha * losses["divergence"]
+        if self.needs_labels:
+            if seen.targets is None:
+                raise InternalError("the task's loss was asked for without targets")
+            losses["task"] = self._task.loss(seen.outputs, seen.targets)
+            total = total + (1 - options.alpha) * losses["task"]
+        if seen.features:
+            parts = [
+                hint_loss(project(seen.features[hint.student]), feature)
+                for hint, project, feature in zip(self._hints, self._projections, values[count:], strict=True)
+            ]
+            losses["hints"] = torch.stack(parts).mean()
+            total = total + options.hint_weight * losses["hints"]
+        return {LOSS: total, **losses}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns options, task, hints and a digest of the teacher."""
+        return {
+            "objective": "distillation",
+            "options": to_dict(self._options),
+            "task": self._task.to_dict(),
+            "hints": to_dict(self._hints),
+            "teacher": self._digest,
+        }

@@ -1,0 +1,129 @@
+"""Which units go: uniform or global allocation, until the arithmetic that is left meets what was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from edgekit.passes.prune.flow import Flow
+from edgekit.passes.prune.units import Group, Unit
+
+__all__ = ["Arithmetic", "Importance", "choose_global", "choose_uniform", "keep_steps"]
+
+Importance = Mapping[int, float]
+"""A unit's representative to its importance; only the order inside a group, and for global allocation between groups,
+counts."""
+
+_SEARCH_STEPS = 40
+# No layer loses more than this under global allocation: a layer of two channels is a bottleneck whatever its weights.
+_MOST = 0.9
+
+
+class Arithmetic:
+    """Multiply-accumulates that are left when units go."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._costs = [(cost.factor, [flow.labels.find(axis) for axis in cost.axes]) for cost in flow.costs]
+        self._size = len(flow.labels)
+        self.total = self.left(())
+
+    def left(self, gone: Sequence[int]) -> float:
+        """Returns the multiply-accumulates of one image without the units ``gone``."""
+        alive = np.ones(self._size, dtype=bool)
+        alive[list(gone)] = False
+        return sum(factor * math.prod(int(alive[axis].sum()) for axis in axes) for factor, axes in self._costs)
+
+
+def keep_steps(group: Group, align: int) -> int:
+    """Returns in how many units at once a group's width may change, so that widths stay multiples of ``align``.
+
+    A group that is not wider than ``align`` stays whole: it would not run faster.
+    """
+    return max(1, align // math.gcd(align, group.width))
+
+
+def choose_uniform(
+    flow: Flow, groups: Sequence[Group], importance: Importance, *, keep: float, align: int
+) -> tuple[Unit, ...]:
+    """Takes the same share from every group, least important units first, until at most ``keep`` of the MACs is left.
+
+    Args:
+        flow: The labels.
+        groups: What can go.
+        importance: Of each unit.
+        keep: Share of the multiply-accumulates to keep, in 0..1.
+        align: Kept channels are multiples of this.
+
+    Returns:
+        The units to remove: the smallest share that is enough, or the largest possible if none is.
+    """
+    ranked = [_ranked(group, importance) for group in groups]
+
+    def taken(share: float) -> list[Unit]:
+        return [
+            unit
+            for group, units in zip(groups, ranked, strict=True)
+            for unit in units[: _removable(group, math.ceil(share * len(units)), align)]
+        ]
+
+    return _search(flow, taken, keep=keep)
+
+
+def choose_global(
+    flow: Flow, groups: Sequence[Group], importance: Importance, *, keep: float, align: int
+) -> tuple[Unit, ...]:
+    """Takes the units below one bound of importance, over all groups at once; see :func:`choose_uniform`."""
+    ranked = [_ranked(group, importance) for group in groups]
+    values = np.sort(np.array([importance[unit.root] for units in ranked for unit in units]))
+
+    def taken(share: float) -> list[Unit]:
+        bound = values[min(len(values) - 1, int(share * len(values)))] if len(values) else 0.0
+        result: list[Unit] = []
+        for group, units in zip(groups, ranked, strict=True):
+            count = sum(importance[unit.root] < bound for unit in units)
+            result += units[: _removable(group, min(count, int(_MOST * len(units))), align)]
+        return result
+
+    return _search(flow, taken, keep=keep)
+
+
+def _ranked(group: Group, importance: Importance) -> list[Unit]:
+    return sorted(group.units, key=lambda unit: importance[unit.root])
+
+
+def _removable(group: Group, wanted: int, align: int) -> int:
+    """Returns how many units go so that what is left is aligned and not empty: at most ``wanted``."""
+    units, step = len(group.units), keep_steps(group, align)
+    fixed = group.size // group.width - units  # rows of the weight that cannot go
+    left = units - min(wanted, units)
+    aligned = math.ceil((left + fixed) / step) * step - fixed
+    return max(0, units - max(aligned, 0 if fixed > 0 else min(step, units)))
+
+
+def _search(flow: Flow, taken: Callable[[float], list[Unit]], *, keep: float) -> tuple[Unit, ...]:
+    """Finds the smallest share whose removal leaves at most ``keep`` of the arithmetic."""
+    arithmetic = Arithmetic(flow)
+    aim = keep * arithmetic.total
+    low, high = 0.0, 1.0
+    best = _never_empty(flow, taken(1.0))
+    for _ in range(_SEARCH_STEPS):
+        share = (low + high) / 2
+        units = _never_empty(flow, taken(share))
+        if arithmetic.left([unit.root for unit in units]) <= aim:
+            high, best = share, units
+        else:
+            low = share
+    return best
+
+
+def _never_empty(flow: Flow, units: list[Unit]) -> tuple[Unit, ...]:
+    """Gives back the last chosen (most important) unit of any dimension that would vanish."""
+    gone = {unit.root: position for position, unit in enumerate(units)}
+    axes = [axis.labels for value in flow.parameters.values() for axis in value if axis is not None]
+    for labels in (*axes, *flow.pieces):
+        roots = np.unique(flow.labels.find(labels)).tolist()
+        if roots and all(root in gone for root in roots):
+            del gone[max(roots, key=lambda root: gone[root])]
+    return tuple(unit for unit in units if unit.root in gone)
