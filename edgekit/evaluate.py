@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import numpy.typing as npt
 from edgekit.data import Dataset, Sample, iterate
 from edgekit.errors import DataError, StageError
 from edgekit.progress import Progress, ProgressTask, SilentProgress
+from edgekit.runtime.pipeline import pipelined
 from edgekit.runtime.preprocess import resize_frame
+from edgekit.runtime.session import Session
 from edgekit.runtime.tasks import get_runtime_task
 from edgekit.runtime.tasks.base import Spec
 from edgekit.tasks import MetricReport, get_task
 
-__all__ = ["Answer", "Infer", "ReadImage", "evaluate", "score"]
+__all__ = ["Answer", "Infer", "ReadImage", "evaluate", "evaluate_session", "score"]
 
 Infer = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 """Feeds to outputs, both with a batch dimension of 1: ``session.infer``, or a program behind the same signature."""
@@ -38,8 +41,12 @@ class ReadImage:
     frame_shape: tuple[int, ...]
 
 
+_Feeds = Iterable[tuple[ReadImage, Mapping[str, npt.NDArray[Any]]]]
+
 Answer = tuple[ReadImage, Mapping[str, npt.NDArray[Any]]]
 """An image with the model's outputs for it, which have a batch dimension of 1."""
+
+_Run = Callable[[_Feeds], Iterable[Answer]]
 
 
 def evaluate(infer: Infer, spec: Spec, dataset: Dataset, *, progress: Progress | None = None) -> MetricReport:
@@ -60,6 +67,17 @@ def evaluate(infer: Infer, spec: Spec, dataset: Dataset, *, progress: Progress |
         DataError: The data set is empty or has no labels, or too many images cannot be read.
         StageError: The model returned something without a batch dimension of 1.
     """
+    return _evaluate(lambda feeds: ((image, infer(arrays)) for image, arrays in feeds), spec, dataset, progress)
+
+
+def evaluate_session(
+    session: Session, spec: Spec, dataset: Dataset, *, progress: Progress | None = None
+) -> MetricReport:
+    """Does the same with an engine, which runs while the images around it are read and scored."""
+    return _evaluate(partial(pipelined, session), spec, dataset, progress)
+
+
+def _evaluate(run: _Run, spec: Spec, dataset: Dataset, progress: Progress | None) -> MetricReport:
     if not dataset.labelled:
         raise DataError(
             "the data set has no labels, so nothing can be scored",
@@ -68,11 +86,15 @@ def evaluate(infer: Infer, spec: Spec, dataset: Dataset, *, progress: Progress |
     frames = iterate(dataset, spec.input)
     shown = SilentProgress() if progress is None else progress
 
-    def answers(bar: ProgressTask) -> Iterator[Answer]:
+    def feeds() -> Iterator[tuple[ReadImage, dict[str, npt.NDArray[Any]]]]:
         for sample, frame in frames:
             pixels = resize_frame(frame, spec.input)
             image = ReadImage(sample=sample, pixels=pixels, frame_shape=frame.shape)
-            yield image, infer({"image": pixels[np.newaxis]})
+            yield image, {"image": pixels[np.newaxis]}
+
+    def answers(bar: ProgressTask) -> Iterator[Answer]:
+        for answer in run(feeds()):
+            yield answer
             bar.advance()
 
     with shown.task("evaluating", len(dataset)) as bar:

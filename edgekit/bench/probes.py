@@ -25,8 +25,8 @@ class ProcessProbe:
 
     Attributes:
         processes: How many were started.
-        load_ms: Median time of ``load`` without self-test and without a compilation cache: read and verify the bundle,
-            load the engine library, compile the engine.
+        load_ms: Median time of ``load`` without self-test and without a compilation cache of its own: read and verify
+            the bundle, load the engine library, compile the engine.
         first_inference_ms: Median time of the first inference.
         peak_rss_bytes: Largest resident memory of any of them.
         rss_before_bytes: Resident memory before the bundle was opened: Python, numpy and OpenCV.

@@ -10,7 +10,7 @@ import click
 from edgekit.cli.answer import Answer
 from edgekit.cli.options import bundle_argument, data_option, json_option, target_option, threads_option, trust_option
 from edgekit.errors import DataError, UserError
-from edgekit.evaluate import evaluate
+from edgekit.evaluate import evaluate_session
 from edgekit.progress import progress_for
 from edgekit.runtime import load
 from edgekit.table import output_width, table
@@ -44,7 +44,7 @@ def command(bundle: Path, data: Path, target: str | None, threads: int | None, t
                 f"{data}: images without labels cannot be scored",
                 hint="put them into one folder per class, named as the labels are",
             )
-        report = evaluate(model.infer, model.spec, dataset, progress=progress_for(quiet=False))
+        report = evaluate_session(model.session, model.spec, dataset, progress=progress_for(quiet=False))
         engine = {"target": model.entry.target, "precision": model.entry.precision, **model.session.describe()}
     document = {"bundle": bundle, "data": data, "engine": engine, **report.to_dict(), "notes": dataset.notes}
     text = _text(report, dataset.notes, f"{engine['target']}, {engine['precision']}")

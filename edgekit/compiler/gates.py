@@ -116,7 +116,7 @@ def accuracy_gate(
     else:
         try:
             with progress.task(label, len(images)) as bar:
-                measured = score(images.spec, engine_answers(session.infer, images, bar))
+                measured = score(images.spec, engine_answers(session, images, bar))
         except StageError as error:
             reason = f"the engine's answers cannot be scored: {error.message}"
             return replace(

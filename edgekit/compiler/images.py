@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from edgekit.data import BadImage, Dataset, iterate
-from edgekit.evaluate import Answer, Infer, ReadImage
+from edgekit.evaluate import Answer, ReadImage
 from edgekit.program import Program
 from edgekit.progress import ProgressTask
+from edgekit.runtime.pipeline import pipelined
 from edgekit.runtime.preprocess import resize_frame
+from edgekit.runtime.session import Session
 from edgekit.runtime.tasks.base import Spec
 
 __all__ = ["ImageSets", "Images", "engine_answers", "program_answers"]
@@ -137,10 +139,11 @@ class ImageSets:
         )
 
 
-def engine_answers(infer: Infer, images: Images, bar: ProgressTask) -> Iterator[Answer]:
-    """Runs an engine on every image, one at a time."""
-    for image in images:
-        yield image, infer({"image": image.pixels[np.newaxis]})
+def engine_answers(session: Session, images: Images, bar: ProgressTask) -> Iterator[Answer]:
+    """Runs an engine on every image, one at a time, while those around it are read and scored."""
+    feeds = ((image, {"image": image.pixels[np.newaxis]}) for image in images)
+    for answer in pipelined(session, feeds):
+        yield answer
         bar.advance()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +16,9 @@ from edgekit.errors import BundleError, MachineMismatch, UserError
 from edgekit.progress import Progress, progress_for
 from edgekit.runtime.choice import choose_entry
 from edgekit.runtime.golden import check_golden, golden_errors
+from edgekit.runtime.pipeline import pipelined
 from edgekit.runtime.preprocess import resize_frame
-from edgekit.runtime.session import Session, Ticket
+from edgekit.runtime.session import Session
 from edgekit.runtime.sessions import open_session
 from edgekit.runtime.tasks import get_runtime_task, spec_from_dict
 from edgekit.runtime.tasks.base import Result, Spec
@@ -147,22 +147,17 @@ class Model:
             UserError: As for a call.
             StageError: The engine failed.
         """
-        pending: deque[tuple[Ticket, tuple[int, ...]]] = deque()
-        for frame in frames:
-            feeds = {
-                name: array.copy() if np.may_share_memory(array, frame) else array
-                for name, array in self.prepare(frame).items()
-            }
-            done = None
-            if len(pending) >= self.session.in_flight:
-                ticket, shape = pending.popleft()
-                done = self.session.collect(ticket), shape
-            pending.append((self.session.submit(feeds), frame.shape))
-            if done is not None:
-                yield self.decode(*done)
-        while pending:
-            ticket, shape = pending.popleft()
-            yield self.decode(self.session.collect(ticket), shape)
+
+        def prepared() -> Iterator[tuple[tuple[int, ...], dict[str, Array]]]:
+            for frame in frames:
+                feeds = self.prepare(frame)
+                for name, array in feeds.items():
+                    if np.may_share_memory(array, frame):
+                        feeds[name] = array.copy()
+                yield frame.shape, feeds
+
+        for shape, outputs in pipelined(self.session, prepared()):
+            yield self.decode(outputs, shape)
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the engine below the task; see :meth:`edgekit.runtime.session.Session.infer`."""

@@ -45,7 +45,7 @@ def test_a_jetson_whose_environment_does_not_see_tensorrt(tmp_path: Path) -> Non
 
 def test_an_rtx_machine(tmp_path: Path) -> None:
     device = machine(tmp_path, {"proc/driver/nvidia/version": recorded("pc.kernel-driver")})
-    card = DeviceFacts(name="NVIDIA GeForce RTX 4070", compute_capability="8.9", driver="12.4")
+    card = DeviceFacts(name="NVIDIA GeForce RTX 4070", compute_capability="8.9", driver="12.4", integrated=False)
     found = software(
         tensorrt_rtx=Library(version="1.7.1.116", cuda=13),
         binding=Binding(name="cuda-bindings", version="13.5.0"),
@@ -56,7 +56,7 @@ def test_an_rtx_machine(tmp_path: Path) -> None:
     assert document["jetson"] is None
     assert document["nvidia"]["driver"] == "550.144.03"
     assert document["nvidia"]["gpus"] == [
-        {"name": "NVIDIA GeForce RTX 4070", "compute_capability": "8.9", "driver": "12.4"}
+        {"name": "NVIDIA GeForce RTX 4070", "compute_capability": "8.9", "driver": "12.4", "integrated": False}
     ]
     assert document["next"][:2] == [
         "driver: install a driver of the series 580 or later",

@@ -13,7 +13,7 @@ RTX_LIBRARY = Library(version="1.7.1.116", cuda=13)
 
 
 def gpu(capability: str, driver: str = "13.0") -> DeviceFacts:
-    return DeviceFacts(name="A card", compute_capability=capability, driver=driver)
+    return DeviceFacts(name="A card", compute_capability=capability, driver=driver, integrated=False)
 
 
 def findings(found: Software, driver: str | None = "580.82.07") -> dict[str, Finding]:

@@ -94,7 +94,7 @@ def software(
     )
 
 
-ORIN = DeviceFacts(name="Orin", compute_capability="8.7", driver="12.6")
-THOR = DeviceFacts(name="NVIDIA Thor", compute_capability="11.0", driver="13.0")
+ORIN = DeviceFacts(name="Orin", compute_capability="8.7", driver="12.6", integrated=True)
+THOR = DeviceFacts(name="NVIDIA Thor", compute_capability="11.0", driver="13.0", integrated=True)
 BINDINGS_12 = Binding(name="cuda-bindings", version="12.9.2")
 BINDINGS_13 = Binding(name="cuda-bindings", version="13.0.3")

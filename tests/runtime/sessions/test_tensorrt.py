@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import BackendMissing, StageError, UserError
+from edgekit.runtime.pipeline import pipelined
 from edgekit.runtime.sessions import missing_device
 from edgekit.runtime.tensorrt import FLAVOURS
 from edgekit.tensorspec import TensorSpec
@@ -193,3 +194,15 @@ def test_the_real_library_has_what_is_used_of_it(monkeypatch: pytest.MonkeyPatch
     assert real.LayerInformationFormat.JSON
     assert "runtime_config: " in real.ICudaEngine.create_execution_context.__doc__
     assert real.TensorIOMode.INPUT
+
+
+@pytest.mark.parametrize("kind", FLAVOURS)
+def test_what_comes_after_an_inference_overlaps_with_the_next(gpu: Gpu, kind: str) -> None:
+    frames = images(12)
+    with opened(kind=kind, streams=2) as session:
+        at_work = []
+        for index, outputs in pipelined(session, ((index, {"image": frames[index, None]}) for index in range(12))):
+            at_work.append(sum(bool(waiting) for waiting in gpu.streams.values()))
+            np.testing.assert_allclose(outputs["logits"], frames[index, None].mean((1, 2)), rtol=1e-6)
+        assert session.in_flight == 3
+        assert at_work == [*[3] * 9, 2, 1, 0]
