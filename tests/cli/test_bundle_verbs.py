@@ -13,6 +13,7 @@ import pytest
 
 from edgekit.bundle import read_bundle
 from edgekit.cli.main import main
+from edgekit.runtime.machine import default_target
 from tests.cli.conftest import Workshop
 
 
@@ -214,8 +215,9 @@ def test_extract_writes_plain_files_and_replaces_only_its_own(
     output = tmp_path / "files"
     found = document(["extract", str(workshop.bundle), "-o", str(output)], capfd)
     assert found["schema"] == "edgekit.extract/1"
+    here = default_target().name
     names = {Path(item["path"]).relative_to(output).as_posix() for item in found["files"]}
-    assert {"README.txt", "labels.txt", "x86-cpu/int8/model.onnx", "x86-cpu/int8/model.xml"} <= names
+    assert {"README.txt", "labels.txt", f"{here}/int8/model.onnx", f"{here}/int8/model.xml"} <= names
     assert all(Path(item["path"]).stat().st_size == item["size_bytes"] for item in found["files"])
     assert main(["extract", str(workshop.bundle), "-o", str(output)]) == 2
     assert "not empty" in capfd.readouterr().err

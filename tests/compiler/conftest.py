@@ -4,7 +4,7 @@ import pytest
 
 import edgekit
 from edgekit.compiler import CompileReport
-from tests.compiler.world import World, make_world
+from tests.compiler.world import HERE, World, make_world
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def compiled(world: World, tmp_path_factory: pytest.TempPathFactory) -> CompileR
     """The network for an x86 CPU, with everything on."""
     return edgekit.compile(
         world.net,
-        target="x86-cpu",
+        target=HERE,
         task=world.task,
         data=world.data,
         samples=40,
@@ -31,7 +31,7 @@ def fleet(world: World, tmp_path_factory: pytest.TempPathFactory) -> CompileRepo
     """One bundle for a CPU and three boards that are not here."""
     return edgekit.compile(
         world.net,
-        target=["x86-cpu", "jetson", "jetson-thor", "intel-npu"],
+        target=[HERE, "jetson", "jetson-thor", "intel-npu"],
         task=str(world.task),
         data=str(world.data),
         samples=40,

@@ -13,7 +13,7 @@ import edgekit
 from edgekit.bundle import read_bundle
 from edgekit.compiler import CompileReport
 from edgekit.runtime import load
-from tests.compiler.world import COLORS, World, picture
+from tests.compiler.world import COLORS, HERE, World, picture
 
 
 def test_the_bundle_loads_with_its_self_test_and_answers_right(compiled: CompileReport, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_what_ships_is_the_fastest_that_passed(compiled: CompileReport) -> None:
     assert precision in target.why
     (entry,) = read_bundle(compiled.output).manifest.entries
     assert (entry.target, entry.precision, entry.latency, entry.accuracy) == (
-        "x86-cpu",
+        HERE,
         precision,
         "measured",
         "measured",
@@ -78,14 +78,14 @@ def test_the_document_is_json_with_its_schema_first(compiled: CompileReport) -> 
 
 def test_the_text_names_what_ships_and_every_candidate(compiled: CompileReport) -> None:
     text = compiled.to_text()
-    for word in ("x86-cpu: ships", "int8", "fp32", "100.00 %", str(compiled.output), compiled.content_digest):
+    for word in (f"{HERE}: ships", "int8", "fp32", "100.00 %", str(compiled.output), compiled.content_digest):
         assert word in text
 
 
 def test_forced_int8_ships_int8_with_the_layers_and_the_data_counted(world: World, tmp_path: Path) -> None:
     report = edgekit.compile(
         world.net,
-        target="x86-cpu",
+        target=HERE,
         task=world.task,
         data=world.data,
         samples=40,

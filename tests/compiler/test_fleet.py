@@ -7,6 +7,7 @@ import importlib.util
 from edgekit.bundle import read_bundle
 from edgekit.compiler import CompileReport
 from edgekit.runtime import load
+from tests.compiler.world import HERE
 
 
 def test_a_board_that_builds_its_engine_gets_every_candidate_as_a_graph(fleet: CompileReport) -> None:
@@ -42,7 +43,7 @@ def test_equal_graphs_are_stored_once(fleet: CompileReport) -> None:
     graphs = {(entry.target, entry.precision): entry.graph for entry in manifest.entries}
     assert graphs["jetson-orin-nano", "int8"] == graphs["jetson-thor", "int8"]
     assert graphs["jetson-orin-nano", "fp16"] == graphs["jetson-thor", "fp16"]
-    assert graphs["x86-cpu", "int8"] != graphs["jetson-thor", "int8"]
+    assert graphs[HERE, "int8"] != graphs["jetson-thor", "int8"]
     assert sum(name.startswith("graphs/") for name in manifest.files) == len(set(graphs.values())) == 4
 
 
@@ -54,7 +55,8 @@ def test_a_missing_device_is_stood_in_for_by_the_cpu_and_the_report_says_so(flee
     for item in report.candidates:
         assert item.accuracy is not None
         assert item.accuracy.kind == "simulated"
-        assert item.golden
+        # Where the CPU's sums are too narrow for 8-bit weights, it cannot stand in for int8.
+        assert item.golden or (item.precision == "int8" and HERE != "x86-cpu")
         assert item.latency is None
     (entry,) = [entry for entry in read_bundle(fleet.output).manifest.entries if entry.target == "intel-npu"]
     assert entry.options["device"] == "NPU"
@@ -63,13 +65,13 @@ def test_a_missing_device_is_stood_in_for_by_the_cpu_and_the_report_says_so(flee
 
 def test_this_machine_loads_its_own_entry(fleet: CompileReport) -> None:
     with load(fleet.output, threads=1) as model:
-        assert model.entry.target == "x86-cpu"
+        assert model.entry.target == HERE
 
 
 def test_history_is_kept_for_each_scheme(fleet: CompileReport) -> None:
     stages = {name: [record.stage for record in records] for name, records in fleet.history.items()}
     int8 = [name for name in stages if name.startswith("int8")]
-    assert int8 == ["int8 1: x86-cpu", "int8 2: jetson-orin-nano, jetson-thor", "int8 3: intel-npu"]
+    assert int8 == [f"int8 1: {HERE}", "int8 2: jetson-orin-nano, jetson-thor", "int8 3: intel-npu"]
     for name in int8:
         assert stages[name][-3:] == ["quantize", "correct-bias", "drop-implied-bounds"]
     assert fleet.diagnostics.keys() == set(int8)

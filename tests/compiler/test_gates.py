@@ -26,7 +26,7 @@ from edgekit.errors import GateFailed, StageError
 from edgekit.runtime.session import Session
 from edgekit.targets import load_target
 from edgekit.tasks import MetricReport
-from tests.compiler.world import Changed, World, Wrapped, compile_with
+from tests.compiler.world import HERE, Changed, World, Wrapped, compile_with
 from tests.conformance.goldens import GOLDENS
 from tests.conformance.graphs import Golden, Scheme
 from tests.conformance.reference import reference_outputs
@@ -36,7 +36,7 @@ from tests.networks import LABELS, folded
 def options(world: World, output: Path, **changes: object) -> CompileOptions:
     return CompileOptions(
         **{  # type: ignore[arg-type]
-            "targets": ("x86-cpu",),
+            "targets": (HERE,),
             "task": world.task,
             "data": world.data,
             "samples": 40,
@@ -77,7 +77,7 @@ def test_an_engine_that_disagrees_is_rejected_and_float_ships(world: World, tmp_
     assert "relative L2 error" in int8.reason
     assert int8.accuracy is None, "a wrong engine is not evaluated"
     assert target.shipped in (("bf16",), ("fp32",))
-    assert any(line.startswith("x86-cpu: int8 was rejected: the engine disagrees") for line in report.warnings)
+    assert any(line.startswith(f"{HERE}: int8 was rejected: the engine disagrees") for line in report.warnings)
     assert [entry.precision for entry in read_bundle(report.output).manifest.entries] == [*target.shipped]
 
 
@@ -188,7 +188,7 @@ class Unbalanced(nn.Module):
 def test_int8_that_ruins_the_accuracy_is_rejected_with_the_numbers(world: World, tmp_path: Path) -> None:
     report = edgekit.compile(
         Unbalanced().eval(),
-        target="x86-cpu",
+        target=HERE,
         task=world.task,
         data=world.data,
         recipe="fast",  # the others repair this network
@@ -210,7 +210,7 @@ def test_int8_that_ruins_the_accuracy_is_rejected_with_the_numbers(world: World,
     with pytest.raises(GateFailed, match="int8: top1 drops by") as caught:
         edgekit.compile(
             Unbalanced().eval(),
-            target="x86-cpu",
+            target=HERE,
             task=world.task,
             data=world.data,
             recipe="fast",
@@ -239,7 +239,7 @@ class Raw(Changed):
 def test_a_backend_s_wrong_kernel_is_caught(raw: bool, status: str) -> None:
     """OpenVINO computes a concatenation of signed int8 pairs wrongly; tests/conformance has the case."""
     golden = next(item for item in GOLDENS if item.name == "concat_tied")
-    graph = golden.portable(Scheme(activations="int8"))
+    graph = golden.portable(Scheme(activations="int8", weight_bits=load_target(HERE).quantize.weight_bits))
     candidate, engine, images = conformance_candidate(golden, graph)
     with OpenVinoBackend().open(engine, threads=1) as session:
         checked = golden_gate(candidate, Raw(session, graph) if raw else session, images)
@@ -251,7 +251,7 @@ def test_a_backend_s_wrong_kernel_is_caught(raw: bool, status: str) -> None:
 
 def conformance_candidate(golden: Golden, graph: PortableGraph) -> tuple[Candidate, Engine, dict[str, Any]]:
     images = {"image": golden.images()}
-    engine = OpenVinoBackend().build(graph, load_target("x86-cpu"))
+    engine = OpenVinoBackend().build(graph, load_target(HERE))
     candidate = Candidate(
         precision="int8",
         program=folded("residual"),

@@ -15,7 +15,7 @@ from edgekit.cli.history import candidates_text
 from edgekit.compiler import CompileReport
 from edgekit.errors import ConfigError, GateFailed
 from edgekit.runtime import load
-from tests.compiler.world import World, make_world, model_inputs
+from tests.compiler.world import HERE, World, make_world, model_inputs
 from tests.networks import Head, conv_bn
 
 
@@ -61,7 +61,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def compiled(world: World, output: Path, **options: object) -> CompileReport:
     return edgekit.compile(
         broken(),
-        target="x86-cpu",
+        target=HERE,
         task=world.task,
         data=world.data,
         output=output,
@@ -106,7 +106,7 @@ def test_the_report_ranks_layers_and_says_what_each_return_cost(mixed: CompileRe
     assert step.p50_ms is not None
     assert step.p50_ms > 0
     assert step.time_to_int8 is not None
-    (record,) = [item for item in mixed.history["mixed: x86-cpu"] if item.stage == "return-to-float"]
+    (record,) = [item for item in mixed.history[f"mixed: {HERE}"] if item.stage == "return-to-float"]
     skipped = record.skipped
     assert [item.where for item in skipped] == ["gather.0"]
     assert "number 1 of those that cost most" in skipped[0].why

@@ -13,14 +13,12 @@ import edgekit
 from edgekit.bundle import read_bundle
 from edgekit.errors import ConfigError, ModelError
 from edgekit.runtime import load
-from tests.compiler.world import World, model_inputs, write_images
+from tests.compiler.world import HERE, World, model_inputs, write_images
 
 
 def test_a_raw_model_becomes_a_float_engine_and_the_report_says_why(world: World, tmp_path: Path) -> None:
     inputs = model_inputs(1, seed=2)[0][:1]
-    report = edgekit.compile(
-        world.net, target="x86-cpu", example_inputs=(inputs,), output=tmp_path / "m.edge", threads=1
-    )
+    report = edgekit.compile(world.net, target=HERE, example_inputs=(inputs,), output=tmp_path / "m.edge", threads=1)
     (target,) = report.targets
     assert "int8" not in {item.precision for item in target.candidates}
     assert target.latency == "measured"
@@ -73,7 +71,7 @@ def test_two_inputs_and_a_dict_of_outputs_keep_their_names(tmp_path: Path) -> No
 def test_an_engine_of_any_batch_agrees_with_itself(world: World, tmp_path: Path) -> None:
     report = edgekit.compile(
         world.net,
-        target="x86-cpu",
+        target=HERE,
         task=world.task,
         data=world.data,
         samples=40,

@@ -82,7 +82,10 @@ def test_the_library_that_the_bytes_depend_on_is_named(bundle: Bundle, compiled:
 
 
 @with_builder
-def test_inspect_shows_both_sizes(made: CompileReport, capfd: pytest.CaptureFixture[str]) -> None:
+def test_inspect_shows_both_sizes(
+    made: CompileReport, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # nothing wraps
     assert main(["inspect", str(made.output), "--target", "rtx"]) == 0
     shown = capfd.readouterr().out
     for report in made.targets[0].candidates:

@@ -11,7 +11,7 @@ from edgekit.backends.base import Backend, Engine
 from edgekit.compiler import CompileOptions, CompileReport
 from edgekit.errors import GateFailed
 from edgekit.runtime.session import Session
-from tests.compiler.world import World, Wrapped, compile_with
+from tests.compiler.world import HERE, World, Wrapped, compile_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def as_it_is(backend: Backend) -> Backend:
 
 def options(world: World, output: Path, *, strict: bool) -> CompileOptions:
     return CompileOptions(
-        targets=("x86-cpu",),
+        targets=(HERE,),
         task=world.task,
         data=world.data,
         samples=40,
