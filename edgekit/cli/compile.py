@@ -145,6 +145,9 @@ Examples:
     help="Train on the given network's answers, after pruning, for so many epochs.",
 )
 @click.option(
+    "--qat", type=click.IntRange(min=1), metavar="EPOCHS", help="Train the int8 network itself for so many epochs."
+)
+@click.option(
     "--train-data", type=EXISTING_PATH, metavar="DIR", help="Images to train on; labels help and are not needed."
 )
 @click.option(
@@ -195,6 +198,7 @@ def command(
     prune: str | None,
     prune_exclude: tuple[str, ...],
     distill: int | None,
+    qat: int | None,
     train_data: Path | None,
     student: str | None,
     student_args: dict[str, str],
@@ -234,6 +238,7 @@ def command(
         prune=prune,
         prune_exclude=prune_exclude,
         distill=distill,
+        qat=qat,
         train_data=train_data,
         student=student,
         student_args=student_args,

@@ -16,7 +16,8 @@ from edgekit.compiler.images import ImageSets
 from edgekit.compiler.inputs import Inputs, check_output, gather
 from edgekit.compiler.options import Choice, CompileOptions
 from edgekit.compiler.report import CompileReport
-from edgekit.compiler.shaping import DistillStage, Stage, parse_prune, read_stages
+from edgekit.compiler.shaping import DistillStage, QatStage, Stage, parse_prune, read_stages
+from edgekit.compiler.shaping.int8 import check_one_process
 from edgekit.compiler.shaping.run import ShapingData, shape
 from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
@@ -53,6 +54,7 @@ def compile(
     prune: float | str | None = None,
     prune_exclude: Sequence[str] = (),
     distill: int | None = None,
+    qat: int | None = None,
     stages: Sequence[Stage] = (),
     train_data: str | Path | None = None,
     student: str | nn.Module | None = None,
@@ -81,6 +83,7 @@ def compile(
             removing whole residual blocks.
         prune_exclude: Patterns of layers that pruning leaves alone.
         distill: Epochs of training on the given network's answers, after pruning.
+        qat: Epochs of training of each int8 program on the answers of the float one.
         stages: Instead of these, stages in order, each with all of its options.
         train_data: Folder of images to train on; labels help and are not needed.
         student: A network that takes the given one's place and learns from it: a live module, or
@@ -110,7 +113,7 @@ def compile(
         ... # doctest: +SKIP
     """
     read = read_stages(Path(recipe)) if recipe.endswith(".toml") else None
-    asked = _stages(prune, prune_exclude, distill)
+    asked = _stages(prune, prune_exclude, distill, qat)
     if sum(bool(item) for item in (read, asked, stages)) > 1:
         raise ConfigError(
             "stages were given twice: by a recipe and by options", hint="give them in the recipe, or by options"
@@ -163,13 +166,16 @@ def compile(
     return _shaped(program, pupil, inputs, options, images, shown)
 
 
-def _stages(prune: float | str | None, exclude: Sequence[str], distill: int | None) -> tuple[Stage, ...]:
+def _stages(
+    prune: float | str | None, exclude: Sequence[str], distill: int | None, qat: int | None
+) -> tuple[Stage, ...]:
     stages: tuple[Stage, ...] = ()
     if exclude and prune is None:
         raise ConfigError("layers are excluded from pruning, and nothing is pruned", hint="say how much (--prune 0.5)")
     if prune is not None:
         stages = (replace(parse_prune(str(prune)), exclude=tuple(exclude)),)
-    return stages if distill is None else (*stages, DistillStage(epochs=distill))
+    stages = stages if distill is None else (*stages, DistillStage(epochs=distill))
+    return stages if qat is None else (*stages, QatStage(epochs=qat))
 
 
 def _student(
@@ -195,6 +201,8 @@ def _shaped(
     images: ImageSets,
     progress: Progress,
 ) -> CompileReport:
+    if options.qat is not None:
+        check_one_process()
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     checkpoints = options.checkpoints if options.checkpoints is not None else Path(f"{output}.training")
@@ -216,7 +224,7 @@ def _shaped(
     report = compile_program(
         final,
         inputs,
-        replace(options, output=output),
+        replace(options, output=output, checkpoints=checkpoints),
         images=images,
         original=program,
         stages=shaped.reports,

@@ -28,7 +28,8 @@ from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.selection import Selection, select
 from edgekit.compiler.shaping import StageReport
-from edgekit.compiler.warn import data_warnings, diagnostic_warnings, stage_warnings, target_warnings
+from edgekit.compiler.shaping.int8 import keeping_for, train_int8
+from edgekit.compiler.warn import data_warnings, diagnostic_warnings, stage_warnings, target_warnings, training_warnings
 from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, StageError
 from edgekit.passes import Pass, PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
@@ -153,7 +154,7 @@ class _Flow:
         for job in self.inputs.jobs:
             rules = job.target.quantize
             if "int8" in job.precisions and rules not in quantized:
-                quantized[rules] = self._quantize(rules)
+                quantized[rules] = self._trained(self._quantize(rules), len(quantized) + 1)
             outcome, shipped = self._target(job, quantized.get(rules))
             reports.append(outcome)
             packed += [Packed(target=job.target, candidate=item, latency=outcome.latency) for item in shipped]
@@ -174,6 +175,11 @@ class _Flow:
                 *self.inputs.warnings,
                 *data_warnings(data),
                 *stage_warnings(self.stages),
+                *(
+                    line
+                    for rules, item in quantized.items()
+                    for line in training_warnings(scheme_name(rules, self.inputs.jobs), item.program.history)
+                ),
                 *(line for scheme, item in diagnostics.items() for line in diagnostic_warnings(scheme, item)),
                 *(line for target in reports for line in target_warnings(target, accuracy_known=reference is not None)),
             ),
@@ -198,6 +204,22 @@ class _Flow:
         size = recipe.batch_size if floating.dynamic_batch else 1
         data = CalibrationData(source=lambda: images.batches(size), count=len(images), name_of=images.name_of)
         return quantize(floating, rules=rules, recipe=recipe, data=data, context=self.context)
+
+    def _trained(self, quantized: Quantized, number: int) -> Quantized:
+        """The int8 program after its own training; layers that go back to float start from the one before it."""
+        stage, training = self.options.qat, self.inputs.training
+        if stage is None or training is None:
+            return quantized
+        program = train_int8(
+            quantized.program,
+            quantized.floating,
+            stage,
+            training,
+            seed=self.inputs.recipe.seed,
+            keeping=keeping_for(self.options.checkpoints, number, resume=self.options.resume),
+            context=self.context,
+        )
+        return replace(quantized, program=program)
 
     def _target(self, job: Job, quantized: Quantized | None) -> tuple[TargetReport, tuple[Candidate, ...]]:
         target = job.target

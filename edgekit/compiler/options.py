@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgekit.backends.batch import BatchRange
-from edgekit.compiler.shaping import DistillStage, Stage
+from edgekit.compiler.shaping import PruneStage, QatStage, Stage
 from edgekit.config import nearest
 from edgekit.errors import ConfigError
 from edgekit.runtime.tasks.base import Spec
@@ -92,15 +92,28 @@ class CompileOptions:
             )
         if self.golden_from_data and self.data is None:
             raise ConfigError("golden_from_data needs data", hint="give --data, or leave the golden inputs synthetic")
-        trains = any(isinstance(stage, DistillStage) for stage in self.stages)
+        trains = any(not isinstance(stage, PruneStage) for stage in self.stages)
         if trains and self.train_data is None:
-            raise ConfigError("distillation needs images to train on", hint="give a folder (--train-data)")
+            raise ConfigError("training needs images to train on", hint="give a folder (--train-data)")
+        if any(isinstance(stage, QatStage) for stage in self.stages[:-1]):
+            raise ConfigError("quantization-aware training comes last", hint="put it behind the other stages")
+        if self.qat is not None and self.precision not in ("auto", "int8"):
+            raise ConfigError(
+                f"quantization-aware training is for int8, and precision '{self.precision}' is asked for",
+                hint="leave --precision or --qat out",
+            )
         if self.train_data is not None and not trains:
             raise ConfigError(
                 "train_data was given and nothing trains on it", hint="say for how long (--distill EPOCHS)"
             )
         if self.resume and not trains:
             raise ConfigError("there is no training to resume", hint="leave --resume out, or train (--distill EPOCHS)")
+
+    @property
+    def qat(self) -> QatStage | None:
+        """The training of the int8 program, where there is one."""
+        last = self.stages[-1] if self.stages else None
+        return last if isinstance(last, QatStage) else None
 
     @property
     def many_images(self) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 from edgekit.compiler.candidates import is_integer
 from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.shaping import StageReport
+from edgekit.program import Record
 
-__all__ = ["data_warnings", "diagnostic_warnings", "stage_warnings", "target_warnings"]
+__all__ = ["data_warnings", "diagnostic_warnings", "stage_warnings", "target_warnings", "training_warnings"]
 
 _SHOWN = 3
 _LARGE_DISTANCE = 0.1
@@ -27,6 +28,17 @@ def data_warnings(data: DataReport) -> list[str]:
 def stage_warnings(stages: Sequence[StageReport]) -> list[str]:
     """Says which stages were rolled back."""
     return [f"stage '{stage.title}' was {stage.why}" for stage in stages if not stage.kept]
+
+
+def training_warnings(scheme: str, records: Sequence[Record]) -> list[str]:
+    """Says where the training of an int8 program brought nothing."""
+    return [
+        f"{scheme}: its training was not used: {item.why}"
+        for record in records
+        if record.stage == "qat"
+        for item in record.skipped
+        if item.what == "training"
+    ]
 
 
 def diagnostic_warnings(scheme: str, diagnostics: Mapping[str, Any]) -> list[str]:

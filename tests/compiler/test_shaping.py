@@ -12,8 +12,8 @@ from torch import nn
 
 import edgekit
 from edgekit.cli.main import main
-from edgekit.compiler import CompileReport
-from edgekit.compiler.shaping import DistillStage, PruneStage, parse_prune, read_stages
+from edgekit.compiler import CompileOptions, CompileReport
+from edgekit.compiler.shaping import DistillStage, PruneStage, QatStage, parse_prune, read_stages
 from edgekit.compiler.shaping.run import grouped
 from edgekit.errors import ConfigError, DataError, UserError
 from edgekit.runtime import load
@@ -171,6 +171,37 @@ def test_an_interrupted_training_is_kept_and_resumed(
     assert not (tmp_path / "cut.edge.training").exists()
 
 
+def test_int8_itself_is_trained(world: World, train: Path, tmp_path: Path) -> None:
+    options = {
+        "precision": "int8",
+        "recipe": "fast",
+        "train_data": train,
+        "stages": (QatStage(epochs=2, batch_size=16),),
+    }
+    report = shaped(world, tmp_path / "m.edge", **options)
+    (record,) = [item for item in report.history["int8 1: x86-cpu-legacy"] if item.stage == "qat"]
+    assert record.details["steps"]["learned"] > 0
+    assert len(record.details["epochs"]) == 2
+    unused = [line for line in report.warnings if "its training was not used" in line]
+    assert bool(unused) == (record.details["chosen_epoch"] == 0)
+    assert report.targets[0].shipped == ("int8",)
+    with load(tmp_path / "m.edge") as model:  # its self-test holds the engine against the trained program
+        assert model(picture("green", np.random.default_rng(5))).label == "green"
+
+
+def test_int8_is_trained_in_one_process(
+    world: World, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="runs in one process, and torchrun started 2"):
+        shaped(world, tmp_path / "m.edge", precision="int8", train_data=train, qat=1)
+
+
+def test_training_of_int8_comes_last() -> None:
+    with pytest.raises(ConfigError, match="comes last"):
+        CompileOptions(stages=(QatStage(epochs=1), PruneStage(keep=0.5)), train_data=Path("train"))
+
+
 def test_a_recipe_file_holds_the_stages(world: World, train: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
@@ -223,7 +254,9 @@ def test_a_training_directly_behind_a_pruning_is_judged_with_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--distill", "1"], "distillation needs images to train on"),
+        (["--distill", "1"], "training needs images to train on"),
+        (["--qat", "1"], "training needs images to train on"),
+        (["--qat", "1", "--train-data", "DATA", "--precision", "fp32"], "quantization-aware training is for int8"),
         (["--train-data", "DATA"], "nothing trains on it"),
         (["--resume"], "no training to resume"),
         (["--prune", "1.5"], "above 0 and below 1"),

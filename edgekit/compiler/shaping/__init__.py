@@ -4,6 +4,6 @@ Here are the words for it, which options and reports share; :mod:`edgekit.compil
 """
 
 from edgekit.compiler.shaping.records import StageReport
-from edgekit.compiler.shaping.stages import DistillStage, PruneStage, Stage, parse_prune, read_stages
+from edgekit.compiler.shaping.stages import DistillStage, PruneStage, QatStage, Stage, parse_prune, read_stages
 
-__all__ = ["DistillStage", "PruneStage", "Stage", "StageReport", "parse_prune", "read_stages"]
+__all__ = ["DistillStage", "PruneStage", "QatStage", "Stage", "StageReport", "parse_prune", "read_stages"]

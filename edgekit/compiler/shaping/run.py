@@ -13,7 +13,7 @@ from edgekit.compiler.gates import accuracy_of
 from edgekit.compiler.images import Images, program_answers
 from edgekit.compiler.records import Accuracy
 from edgekit.compiler.shaping.records import StageReport
-from edgekit.compiler.shaping.stages import DistillStage, PruneStage, Stage
+from edgekit.compiler.shaping.stages import DistillStage, PruneStage, QatStage, Stage
 from edgekit.data import Dataset
 from edgekit.errors import ConfigError, InternalError
 from edgekit.evaluate import score
@@ -68,6 +68,8 @@ def grouped(stages: Sequence[Stage]) -> tuple[tuple[Stage, ...], ...]:
     """Puts each pruning together with the training that directly follows it: they are judged as one."""
     groups: list[tuple[Stage, ...]] = []
     for stage in stages:
+        if isinstance(stage, QatStage):
+            continue  # trains what does not exist before quantization
         before = groups[-1] if groups else ()
         if isinstance(stage, DistillStage) and before and isinstance(before[-1], PruneStage):
             groups[-1] = (*before, stage)
@@ -146,7 +148,7 @@ class _Run:
         for part, stage in enumerate(group):
             if isinstance(stage, PruneStage):
                 passes.append(self._prune(stage))
-            else:
+            elif isinstance(stage, DistillStage):
                 passes.append(self._distill(stage, f"{index + 1}-{part + 1}-distill"))
         return run_passes(program, passes, self.context)
 

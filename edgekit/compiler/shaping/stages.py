@@ -10,7 +10,7 @@ from typing import Any, Literal
 from edgekit.config import from_dict, nearest, read_toml
 from edgekit.errors import ConfigError
 
-__all__ = ["DistillStage", "PruneStage", "Stage", "StageFile", "parse_prune", "read_stages"]
+__all__ = ["DistillStage", "PruneStage", "QatStage", "Stage", "StageFile", "parse_prune", "read_stages"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,45 @@ class DistillStage:
         return f"distil for {self.epochs} epochs" if self.epochs > 1 else "distil for 1 epoch"
 
 
-Stage = PruneStage | DistillStage
-_KINDS: Mapping[str, type[PruneStage] | type[DistillStage]] = {"prune": PruneStage, "distill": DistillStage}
+@dataclass(frozen=True, kw_only=True)
+class QatStage:
+    """Quantization-aware training of each int8 program on the answers of the float one; the last stage.
+
+    Attributes:
+        epochs, batch_size, optimizer, learning_rate, step_rate, freeze_after, temperature, alpha, early_stop: See
+            :class:`edgekit.passes.qat.QatOptions`. Without labels ``alpha`` is 1.
+        augmentation: A name from ``augmentation/``, or the path of a TOML file.
+        balanced: Show every class as often as any other.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float | None = None
+    step_rate: float = 10.0
+    freeze_after: float = 0.5
+    temperature: float = 1.0
+    alpha: float = 1.0
+    early_stop: int | None = None
+    augmentation: str = "light"
+    balanced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ConfigError(f"epochs: expected at least 1, got {self.epochs}")
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return f"train int8 for {self.epochs} epochs" if self.epochs > 1 else "train int8 for 1 epoch"
+
+
+Stage = PruneStage | DistillStage | QatStage
+_KINDS: Mapping[str, type[PruneStage] | type[DistillStage] | type[QatStage]] = {
+    "prune": PruneStage,
+    "distill": DistillStage,
+    "qat": QatStage,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +163,8 @@ def parse_prune(text: str) -> PruneStage:
 def read_stages(path: Path) -> StageFile | None:
     """Reads a recipe with ``[[stage]]`` tables; None for a TOML file without any, which is a calibration recipe.
 
-    Each table says what it does (``do = "prune"`` or ``do = "distill"``) and gives the options of that stage. The key
-    ``calibration`` names the calibration recipe.
+    Each table says what it does (``do = "prune"``, ``"distill"`` or ``"qat"``) and gives the options of that stage. The
+    key ``calibration`` names the calibration recipe.
 
     Raises:
         ConfigError: The file is wrong.
@@ -150,7 +187,7 @@ def read_stages(path: Path) -> StageFile | None:
 def _stage(path: Path, index: int, table: Any) -> Stage:
     where = f"{path}: stage[{index}]"
     if not isinstance(table, dict) or "do" not in table:
-        raise ConfigError(f"{where}: expected a table with do = 'prune' or 'distill'")
+        raise ConfigError(f"{where}: expected a table with do = 'prune', 'distill' or 'qat'")
     kind = _KINDS.get(table["do"]) if isinstance(table["do"], str) else None
     if kind is None:
         raise ConfigError(f"{where}: unknown do = {table['do']!r}", hint=nearest(str(table["do"]), _KINDS))
