@@ -57,6 +57,11 @@ BENCHMARKS = {
         help="26 networks: what TensorRT-RTX's builder makes of them, without a GPU (rtx, timm)",
         alone=False,
     ),
+    "pruning": Benchmark(
+        module="pruning",
+        help="80 networks: pruned exactly or not, beside Torch-Pruning (timm, torch-pruning)",
+        alone=False,
+    ),
     "gpu": Benchmark(
         module="gpu",
         help="ResNet-56 on an NVIDIA GPU: accuracy, time, memory, the GPU tests (GPU, data, rtx or tensorrt)",

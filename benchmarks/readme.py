@@ -27,6 +27,7 @@ from benchmarks import (
     networks,
     nncf_latency,
     pixels,
+    pruning,
     runtime_overhead,
     tensorrt_engines,
 )
@@ -41,6 +42,7 @@ RENDER: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         nncf_latency,
         calibration_time,
         tensorrt_engines,
+        pruning,
         digits,
         pixels,
         runtime_overhead,

@@ -14,7 +14,7 @@ from benchmarks.zoo.pictures import normalized, pictures
 from benchmarks.zoo.plain import CRNN, Detector, UNet
 from benchmarks.zoo.torchvision_stand_in import torchvision_for_timm
 
-__all__ = ["NETWORKS", "Network", "make"]
+__all__ = ["NETWORKS", "Network", "make", "make_network", "timm_network"]
 
 _SETTLE_BATCHES, _SETTLE_IMAGES = 3, 8
 _SETTLE_SEED = 1
@@ -93,7 +93,16 @@ def make(name: str, *, seed: int = 0) -> nn.Module:
     Raises:
         KeyError: No such network.
     """
-    network = NETWORKS[name]
+    return make_network(NETWORKS[name], name, seed=seed)
+
+
+def timm_network(name: str, *, size: tuple[int, int] = (224, 224)) -> Network:
+    """Returns any network of timm, by its name there."""
+    return Network(build=partial(_timm, name), size=size)
+
+
+def make_network(network: Network, name: str, *, seed: int = 0) -> nn.Module:
+    """Returns a network in evaluation mode, as :func:`make` does; ``name`` is part of the seed."""
     # Two networks of one architecture (ViT-tiny and DeiT-tiny) must not be the same.
     own = seed + zlib.crc32(name.encode())
     torch.manual_seed(own)

@@ -165,7 +165,8 @@ class Flow:
         """Returns how many elements a node's tensor has for one image."""
         sizes = self.shape(node)
         count = int(np.prod(sizes)) if sizes else 1
-        return count // BATCH if BATCH in sizes else count
+        # The batch may be merged with windows or heads; it is a prime that no other size holds.
+        return count // BATCH if count % BATCH == 0 else count
 
     def keep_some(self, axis: Axis | None) -> None:
         """Says that a dimension may shrink but not vanish."""

@@ -82,6 +82,22 @@ def test_taylor_importance_is_what_the_loss_would_lose() -> None:
     assert all(parameter.grad is None for parameter in program.graph.parameters())
 
 
+def test_windows_are_counted_once_for_each_image() -> None:
+    """A batch that is merged with windows, as in Swin, is no factor of the arithmetic."""
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = x.permute(0, 2, 3, 1).reshape(-1, 4, 6)
+            return self.linear(rows).reshape(x.shape[0], -1)
+
+    program = load_program(Windows().eval(), task=None, example_inputs=(torch.randn(2, 6, 8, 8),))
+    assert Arithmetic(trace(program, TABLE)).total == 64 * 6 * 4
+
+
 def test_multiply_accumulates_are_counted_by_hand() -> None:
     flow = trace(two_layers(), TABLE)
     arithmetic = Arithmetic(flow)
