@@ -82,8 +82,7 @@ def cpu_flags() -> frozenset[str]:
     A cap set through ``ONEDNN_MAX_CPU_ISA`` or ``DNNL_MAX_CPU_ISA`` is honoured: what it hides from the inference
     library is left out. Empty where the system has no /proc/cpuinfo.
     """
-    cap = _isa_cap(os.environ)
-    found = frozenset(_cpuinfo().get("flags", "").split()) | frozenset(_cpuinfo().get("Features", "").split())
+    cap, found = _isa_cap(os.environ), _stated_flags()
     if cap is None:
         return found
     return frozenset(flag for flag in found if _PART_OF_FLAG.get(flag, 0) & ~cap == 0)
@@ -107,7 +106,9 @@ def check_requires(requires: Requires) -> str | None:
     if not flags:
         return f"it needs a CPU with {wanted}, and this system does not say what its CPU has{reason}"
     cap = _cap_setting(os.environ)
-    lacks = f"{cap[0]}={cap[1]} hides it here" if cap is not None else "this one has none of them"
+    lacks = "this one has none of them"
+    if cap is not None and _stated_flags().intersection(requires.cpu_flags_any):
+        lacks = f"{cap[0]}={cap[1]} hides it here"
     return f"it needs a CPU with {wanted}, {lacks}{reason}"
 
 
@@ -147,6 +148,12 @@ def describe_machine() -> dict[str, Any]:
         "board": _text(_DEVICE_TREE_MODEL),
         "libraries": _library_versions(),
     }
+
+
+def _stated_flags() -> frozenset[str]:
+    """Returns what /proc/cpuinfo states, capped or not."""
+    info = _cpuinfo()
+    return frozenset(info.get("flags", "").split()) | frozenset(info.get("Features", "").split())
 
 
 def _cap_setting(environment: Mapping[str, str]) -> tuple[str, str] | None:
