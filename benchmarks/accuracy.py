@@ -40,6 +40,7 @@ import numpy as np
 
 from benchmarks.accuracy_worker import FLOAT, OURS
 from benchmarks.cifar import CALIBRATION_IMAGES, describe_images, read_images
+from benchmarks.exact import require_exact_products
 from benchmarks.fresh import run_fresh
 from benchmarks.record import RESULTS, add_output, cell, document, markdown_table, publish
 from benchmarks.splits import link_images, split_images
@@ -242,6 +243,7 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     options = parse()
+    require_exact_products()
     load_average = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as work:
         networks = collect(options, Path(work))

@@ -32,13 +32,15 @@ from edgekit.passes import PassContext, run_passes
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
 from edgekit.passes.samples import CalibrationData
 from edgekit.progress import SilentProgress
+from edgekit.runtime.machine import default_target
 from edgekit.runtime.tasks.base import ImageInput
 from edgekit.runtime.tasks.classification import ClassificationSpec
 from edgekit.targets import load_target
 
 __all__ = ["main"]
 
-TARGET, RECIPE = "x86-cpu", "default"
+# What ``compile`` opens and checks in full is this machine's own target.
+TARGET, RECIPE = default_target().name, "default"
 _CLASSES = 1000
 
 

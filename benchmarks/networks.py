@@ -42,6 +42,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_worker import PROPERTIES
+from benchmarks.exact import require_exact_products
 from benchmarks.fresh import ROOT, run_fresh
 from benchmarks.intervals import process_mean_interval, process_ratio_interval
 from benchmarks.keeping import digest, kept
@@ -314,6 +315,7 @@ def main() -> int:
     )
     add_output(parser, NAME)
     options = parser.parse_args()
+    require_exact_products()
     if options.processes < 2 or options.processes % 2:
         parser.error(f"--processes: expected an even number, got {options.processes}: orders of opening come in pairs")
     load_average = os.getloadavg()[0]

@@ -42,6 +42,7 @@ from benchmarks.cifar import (
     read_spec,
 )
 from benchmarks.engine_worker import PROPERTIES
+from benchmarks.exact import require_exact_products
 from benchmarks.fresh import run_fresh
 from benchmarks.intervals import process_mean_interval, process_ratio_interval
 from benchmarks.record import add_output, cell, document, interval_text, markdown_table, publish
@@ -211,6 +212,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="calibration seed of both tools")
     add_output(parser, NAME)
     options = parser.parse_args()
+    require_exact_products()
     if options.processes < 2 or options.processes % 2:
         parser.error(f"--processes: expected an even number, got {options.processes}: orders of opening come in pairs")
     load_average = os.getloadavg()[0]

@@ -2,9 +2,9 @@
 
     python -m benchmarks pixels [--networks digits MobileNetV2] [--work FOLDER] [--record]
 
-Each network is quantized twice with the default recipe for ``x86-cpu``, from the same uint8 frames: as the target says
-(``raw_pixels = "fold"``: mean and std in the first convolution) and with ``raw_pixels = "float"`` (the engine
-normalises the frame and quantizes the result). Both engines take the same uint8 frame. The digits network is
+Each network is quantized twice with the default recipe for this machine's own target, from the same uint8 frames: as
+the target says (``raw_pixels = "fold"``: mean and std in the first convolution) and with ``raw_pixels = "float"`` (the
+engine normalises the frame and quantizes the result). Both engines take the same uint8 frame. The digits network is
 the trained example with its own images; the others have seeded random weights (``models/raw_frame.py``), 64 generated
 pictures for calibration and 32 others for the signal-to-noise ratio.
 
@@ -55,10 +55,10 @@ from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
 from edgekit.passes.samples import CalibrationData
 from edgekit.program import Program
 from edgekit.progress import SilentProgress
+from edgekit.runtime.machine import default_target
 from edgekit.runtime.tasks import load_spec
 from edgekit.runtime.tasks.base import ImageInput, Spec
 from edgekit.runtime.tasks.classification import ClassificationSpec
-from edgekit.targets import load_target
 from edgekit.tasks import get_task
 from examples.digits.prepare import write_images
 
@@ -115,7 +115,7 @@ def build(case: Case, work: Path) -> dict[str, Any]:
         RuntimeError: The fold was not done, so there is nothing to compare.
     """
     work.mkdir(parents=True, exist_ok=True)
-    target, recipe = load_target("x86-cpu"), load_recipe("default")
+    target, recipe = default_target(), load_recipe("default")
     np.savez(work / "inputs.npz", image=case.held_out[:1].numpy())
     reference = case.program.run(case.held_out)[0].numpy()
     facts: dict[str, Any] = {}
@@ -269,6 +269,7 @@ def main() -> int:
     settings = {
         name: getattr(options, name) for name in ("networks", "processes", "threads", "blocks", "seconds", "warm_up")
     }
+    settings["target"] = default_target().name
     result = document(NAME, settings=settings, load_average=load_average, results=results)
     publish(result, to_markdown(result), options.output)
     return 0 if results["verdict"] == "kept" else 1

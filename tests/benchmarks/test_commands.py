@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,18 @@ def test_options_reach_the_benchmark() -> None:
     done = run("import_time", "--processes", "1", "--help")
     assert done.returncode == 0, done.stderr
     assert "--processes" in done.stdout
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="an x86 instruction set is capped")
+@pytest.mark.parametrize("name", ["accuracy", "nncf_latency", "networks"])
+def test_where_8_bit_weights_are_wrong_engines_are_not_compared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    paths = [] if name == "networks" else ["--checkpoint", "none", "--data", "none", "--test", "none"]
+    done = run(name, *paths)  # the machine is looked at before the files
+    assert done.returncode == 2, done.stderr
+    assert "cannot compare engines for x86-cpu: it needs a CPU with avx512_vnni" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_benchmark_writes_what_it_prints(tmp_path: Path) -> None:
