@@ -145,7 +145,7 @@ def test_inspect_needs_no_engine_to_show_what_is_inside(
     text = capfd.readouterr().out
     for word in (
         "classification, 2 labels",
-        "x86-cpu",
+        f"{default_target().name} ",
         "int8",
         "shipped",
         "quantize",

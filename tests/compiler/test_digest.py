@@ -15,7 +15,7 @@ import edgekit
 from edgekit.bundle import read_bundle
 from edgekit.compiler import CompileReport
 from edgekit.compiler.golden import golden_inputs, golden_outputs
-from tests.compiler.world import World
+from tests.compiler.world import HERE, World
 from tests.networks import folded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def started(world: World, folder: Path, *, name: str, hash_seed: str) -> subproc
     words = [
         "compile", str(world.weights), "--arch", "tests.networks:Residual", "--task", str(world.task),
         "--data", os.path.relpath(world.data, folder), "--samples", "40", "--precision", "int8", "--threads", "1",
-        "--target", "x86-cpu", "--target", "jetson", "-o", name, "--json",
+        "--target", HERE, "--target", "jetson", "-o", name, "--json",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
     return subprocess.Popen(
@@ -54,7 +54,7 @@ def test_two_processes_in_two_folders_give_one_digest(world: World, tmp_path: Pa
 
 def test_another_seed_gives_another_digest(world: World, compiled_again: CompileReport, tmp_path: Path) -> None:
     other = edgekit.compile(
-        world.net, target="x86-cpu", task=world.task, data=world.data, samples=40, seed=1, precision="int8",
+        world.net, target=HERE, task=world.task, data=world.data, samples=40, seed=1, precision="int8",
         timing=False, output=tmp_path / "m.edge", threads=1,
     )  # fmt: skip
     assert other.content_digest != compiled_again.content_digest
@@ -63,7 +63,7 @@ def test_another_seed_gives_another_digest(world: World, compiled_again: Compile
 @pytest.fixture(scope="module")
 def compiled_again(world: World, tmp_path_factory: pytest.TempPathFactory) -> CompileReport:
     return edgekit.compile(
-        world.net, target="x86-cpu", task=world.task, data=world.data, samples=40, precision="int8",
+        world.net, target=HERE, task=world.task, data=world.data, samples=40, precision="int8",
         timing=False, output=tmp_path_factory.mktemp("again") / "m.edge", threads=1,
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_the_stored_report_is_the_report_without_what_is_known_only_from_outside
     assert set(printed) - set(stored) == {"output", "content_digest", "bundle_bytes"}
     assert stored == {key: printed[key] for key in stored}
     assert stored["schema"] == "edgekit.compile/1"
-    assert "quantize" in [record["stage"] for record in stored["history"]["int8 1: x86-cpu"]]
+    assert "quantize" in [record["stage"] for record in stored["history"][f"int8 1: {HERE}"]]
 
 
 def test_golden_inputs_depend_on_the_seed_alone() -> None:

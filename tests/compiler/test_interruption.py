@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compiler.world import World
+from tests.compiler.world import HERE, World
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = "the old file"
@@ -34,7 +34,7 @@ def command(world: World, folder: Path, started: Path) -> list[str]:
     return [
         sys.executable, "-m", "edgekit", "compile", str(world.weights), "--arch", "marked:build",
         "--arch-path", str(folder / "arch"), "--arch-arg", f"started={started}", "--task", str(world.task),
-        "--data", str(world.data), "--samples", "40", "--threads", "1", "--target", "x86-cpu",
+        "--data", str(world.data), "--samples", "40", "--threads", "1", "--target", HERE,
         "-o", str(folder / "out" / "m.edge"),
     ]  # fmt: skip
 

@@ -105,7 +105,7 @@ class Unbatched(nn.Module):
 def test_a_model_for_one_image_compiles_and_refuses_other_batches(world: World, tmp_path: Path) -> None:
     net = Unbatched().eval()
     report = edgekit.compile(
-        net, target="x86-cpu", task=world.task, data=world.data, samples=40, max_drop=100, timing=False,
+        net, target=HERE, task=world.task, data=world.data, samples=40, max_drop=100, timing=False,
         output=tmp_path / "m.edge", threads=1,
     )  # fmt: skip
     assert report.targets[0].candidate("int8").status == "shipped"
@@ -155,7 +155,7 @@ def test_golden_inputs_from_data_are_the_user_s_and_the_manifest_says_so(world: 
 def test_unlabelled_data_ships_int8_and_says_what_is_not_known(world: World, tmp_path: Path) -> None:
     data = write_images(tmp_path / "flat", count=10, flat=True)
     report = edgekit.compile(
-        world.net, target="x86-cpu", task=world.task, data=data, timing=False, output=tmp_path / "m.edge", threads=1
+        world.net, target=HERE, task=world.task, data=data, timing=False, output=tmp_path / "m.edge", threads=1
     )
     (target,) = report.targets
     assert target.shipped == ("int8",)
@@ -170,7 +170,7 @@ def test_unreadable_images_are_skipped_with_a_count(world: World, tmp_path: Path
     (data / "red" / "red000.png").write_bytes(b"no image")
     (held_out / "blue" / "blue003.png").write_bytes(b"")
     report = edgekit.compile(
-        world.net, target="x86-cpu", task=world.task, data=data, eval_data=held_out, timing=False,
+        world.net, target=HERE, task=world.task, data=data, eval_data=held_out, timing=False,
         output=tmp_path / "m.edge", threads=1,
     )  # fmt: skip
     assert (report.data.calibration, report.data.evaluation) == (47, 47)
