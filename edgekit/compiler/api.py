@@ -109,8 +109,7 @@ def compile(
         StageError: The model cannot be exported or built for the target.
 
     Example:
-        >>> report = edgekit.compile(module, target="x86-cpu", task="task.toml", data="calib/", output="m.edge")
-        ... # doctest: +SKIP
+        >>> report = edgekit.compile(module, task="task.toml", data="calib/", output="m.edge")  # doctest: +SKIP
     """
     read = read_stages(Path(recipe)) if recipe.endswith(".toml") else None
     asked = _stages(prune, prune_exclude, distill, qat)
