@@ -72,6 +72,11 @@ class Program:
         """Whether any number of images may be fed at once."""
         return all(spec.shape[:1] == (None,) for spec in self.inputs)
 
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained values."""
+        return sum(parameter.numel() for parameter in self.graph.parameters())
+
     def copied(self) -> Program:
         """Returns a program whose graph and parameters are this one's, but not shared with it."""
         return replace(self, graph=copy.deepcopy(self.graph))

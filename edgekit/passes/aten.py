@@ -35,6 +35,7 @@ __all__ = [
     "clean",
     "is_call",
     "layer_name",
+    "named_tensor",
     "node_facts",
     "operator_name",
     "origin_name",
@@ -125,13 +126,22 @@ def read_tensor(graph: fx.GraphModule, node: fx.Node) -> torch.Tensor:
     Raises:
         InternalError: The node is no ``get_attr``, or nothing hangs there.
     """
-    owner: Any = graph
     if node.op != "get_attr":
         raise InternalError(f"node '{node.name}' is '{node.op}', expected 'get_attr'")
-    for part in str(node.target).split("."):
+    return named_tensor(graph, str(node.target))
+
+
+def named_tensor(graph: fx.GraphModule, name: str) -> torch.Tensor:
+    """Returns the parameter or buffer under a dotted name.
+
+    Raises:
+        InternalError: What hangs there is no tensor.
+    """
+    owner: Any = graph
+    for part in name.split("."):
         owner = getattr(owner, part)
     if not isinstance(owner, torch.Tensor):
-        raise InternalError(f"'{node.target}' is a {type(owner).__name__}, expected a tensor")
+        raise InternalError(f"'{name}' is a {type(owner).__name__}, expected a tensor")
     return owner
 
 

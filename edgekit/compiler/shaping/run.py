@@ -233,5 +233,5 @@ def _report(
         why=why,
         accuracy=accuracy,
         macs=multiply_accumulates(tried),
-        parameters=sum(parameter.numel() for parameter in tried.graph.parameters()),
+        parameters=tried.parameter_count,
     )

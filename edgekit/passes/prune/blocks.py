@@ -73,13 +73,11 @@ def without_blocks(program: Program, removed: Collection[Block]) -> Program:
     """Returns a copy in which each block's sum is its shortcut."""
     copied = program.copied()
     nodes = {node.name: node for node in copied.graph.graph.nodes}
-    for block in removed:
-        total, shortcut = nodes[block.total], nodes[block.shortcut]
-        # A shortcut may be the sum of a block that has left before.
-        while shortcut.op == "call_function" and shortcut.name in {item.total for item in removed}:
-            inner = next(item for item in removed if item.total == shortcut.name)
-            shortcut = nodes[inner.shortcut]
-        total.replace_all_uses_with(shortcut)
+    shortcuts = {block.total: block.shortcut for block in removed}
+    for total, shortcut in shortcuts.items():
+        while shortcut in shortcuts:  # it is the sum of a block that leaves too
+            shortcut = shortcuts[shortcut]
+        nodes[total].replace_all_uses_with(nodes[shortcut])
     clean(copied.graph)
     return replace(copied, inputs=program.inputs, outputs=program.outputs)
 

@@ -37,10 +37,7 @@ class Arithmetic:
 
 
 def keep_steps(group: Group, align: int) -> int:
-    """Returns in how many units at once a group's width may change, so that widths stay multiples of ``align``.
-
-    A group that is not wider than ``align`` stays whole: it would not run faster.
-    """
+    """Returns in how many units at once a group's width may change, so that widths stay multiples of ``align``."""
     return max(1, align // math.gcd(align, group.width))
 
 
@@ -94,7 +91,10 @@ def _ranked(group: Group, importance: Importance) -> list[Unit]:
 
 
 def _removable(group: Group, wanted: int, align: int) -> int:
-    """Returns how many units go so that what is left is aligned and not empty: at most ``wanted``."""
+    """Returns how many units go so that what is left is aligned and not empty: at most ``wanted``.
+
+    A group that is not wider than one step stays whole: it would not run faster.
+    """
     units, step = len(group.units), keep_steps(group, align)
     fixed = group.size // group.width - units  # rows of the weight that cannot go
     left = units - min(wanted, units)
@@ -104,13 +104,13 @@ def _removable(group: Group, wanted: int, align: int) -> int:
 
 def _search(flow: Flow, taken: Callable[[float], list[Unit]], *, keep: float) -> tuple[Unit, ...]:
     """Finds the smallest share whose removal leaves at most ``keep`` of the arithmetic."""
-    arithmetic = Arithmetic(flow)
+    arithmetic, dimensions = Arithmetic(flow), _dimensions(flow)
     aim = keep * arithmetic.total
     low, high = 0.0, 1.0
-    best = _never_empty(flow, taken(1.0))
+    best = _never_empty(dimensions, taken(1.0))
     for _ in range(_SEARCH_STEPS):
         share = (low + high) / 2
-        units = _never_empty(flow, taken(share))
+        units = _never_empty(dimensions, taken(share))
         if arithmetic.left([unit.root for unit in units]) <= aim:
             high, best = share, units
         else:
@@ -118,12 +118,17 @@ def _search(flow: Flow, taken: Callable[[float], list[Unit]], *, keep: float) ->
     return best
 
 
-def _never_empty(flow: Flow, units: list[Unit]) -> tuple[Unit, ...]:
+def _dimensions(flow: Flow) -> tuple[frozenset[int], ...]:
+    """The classes on each dimension that could vanish; those with a class that stays cannot."""
+    axes = [axis.labels for value in flow.parameters.values() for axis in value if axis is not None]
+    classes = dict.fromkeys(frozenset(flow.labels.find(labels).tolist()) for labels in (*axes, *flow.pieces))
+    return tuple(item for item in classes if item and all(flow.labels.reason(root) is None for root in item))
+
+
+def _never_empty(dimensions: Sequence[frozenset[int]], units: list[Unit]) -> tuple[Unit, ...]:
     """Gives back the last chosen (most important) unit of any dimension that would vanish."""
     gone = {unit.root: position for position, unit in enumerate(units)}
-    axes = [axis.labels for value in flow.parameters.values() for axis in value if axis is not None]
-    for labels in (*axes, *flow.pieces):
-        roots = np.unique(flow.labels.find(labels)).tolist()
-        if roots and all(root in gone for root in roots):
+    for roots in dimensions:
+        if all(root in gone for root in roots):
             del gone[max(roots, key=lambda root: gone[root])]
     return tuple(unit for unit in units if unit.root in gone)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import fx
 
 from edgekit.errors import InternalError
@@ -16,7 +15,7 @@ from edgekit.passes.prune.labels import Axis, Frozen, IntArray, Labels, Value
 from edgekit.passes.prune.shapes import BATCH, Sizes, Tree, read_sizes
 from edgekit.program import Program
 
-__all__ = ["Cost", "Family", "Flow", "Role", "Rule", "example_inputs", "named", "set_named", "trace", "where"]
+__all__ = ["Cost", "Family", "Flow", "Role", "Rule", "named", "set_named", "trace", "where"]
 
 Role = Literal["out", "in", "along"]
 """What a dimension of a parameter does: it produces the labels of a sum's results (``out``), it takes what others
@@ -259,12 +258,3 @@ def _blank(sizes: Tree) -> Any:
     if isinstance(sizes, list):
         return [_blank(item) for item in sizes]
     return None
-
-
-def example_inputs(program: Program, *, batch: int, seed: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """Returns normally distributed inputs; ``batch`` counts where the batch is dynamic."""
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        torch.randn([batch if size is None else size for size in spec.shape], generator=generator, dtype=dtype)
-        for spec in program.inputs
-    )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Axis", "Frozen", "IntArray", "Labels", "Value"]
+__all__ = ["Axis", "Frozen", "IntArray", "Labels", "Value", "counted"]
 
 IntArray = npt.NDArray[np.int64]
 _FIRST_CAPACITY = 1 << 12
@@ -47,6 +47,11 @@ class Axis:
 
 # A dimension that carries no labels (the batch, pixels, anything of size 1) is None.
 Value = tuple["Axis | None", ...]
+
+
+def counted(axis: Axis | None, size: int) -> Axis | int:
+    """Returns what a cost is multiplied by: the labels where there are some, else the plain size."""
+    return size if axis is None else axis
 
 
 class Labels:

@@ -172,8 +172,8 @@ class Prune:
             "remove": self.options.remove,
             "macs_left": left,
             "macs_before": macs,
-            "parameters_before": _count(program),
-            "parameters_after": _count(pruned),
+            "parameters_before": program.parameter_count,
+            "parameters_after": pruned.parameter_count,
         }
 
     def _missed(self, left: float) -> tuple[Skipped, ...]:
@@ -214,10 +214,6 @@ def _exclude(flow: Flow, patterns: Sequence[str]) -> None:
             for dim, axis in enumerate(flow.parameters[name]):
                 if axis is not None and "out" in flow.roles.get((name, dim), ()):
                     flow.labels.freeze(axis.labels, Frozen(where=name, why=f"it was excluded by '{pattern}'"))
-
-
-def _count(program: Program) -> int:
-    return sum(parameter.numel() for parameter in program.graph.parameters())
 
 
 def _nothing(program: Program, flow: Flow, what: str) -> StageError:

@@ -12,8 +12,8 @@ import torch
 from torch import fx, nn
 
 from edgekit.errors import InternalError
-from edgekit.passes.aten import clean, read_tensor, share_parameter, store_buffer, store_parameter
-from edgekit.passes.prune.flow import Flow, trace
+from edgekit.passes.aten import clean, named_tensor, read_tensor, share_parameter, store_buffer, store_parameter
+from edgekit.passes.prune.flow import Flow, named, set_named, trace
 from edgekit.passes.prune.labels import Axis, Value
 from edgekit.passes.prune.rules import TABLE
 from edgekit.passes.prune.units import Unit
@@ -65,6 +65,20 @@ class Cut:
         """Hangs another tensor in a buffer's place."""
         store_buffer(self.flow.program.graph, str(node.target), value)
 
+    def resize(self, node: fx.Node, name: str, *, first: int = 0) -> None:
+        """Writes the sizes that are left into an argument; those that are computed or -1 stay.
+
+        Args:
+            node: The call.
+            name: The argument that lists sizes.
+            first: The dimension of the result that the list begins with.
+        """
+        sizes = list(named(node)[name])
+        for place, axis in enumerate(self.flow.value(node)[first : first + len(sizes)]):
+            if axis is not None and isinstance(sizes[place], int) and sizes[place] != -1:
+                sizes[place] = self.left(axis.labels)
+        set_named(node, name, sizes)
+
     def run(self) -> None:
         """Repairs every node whose arguments hold sizes, then cuts the parameters."""
         graph = self.flow.program.graph
@@ -83,7 +97,7 @@ class Cut:
         if name in shared:
             share_parameter(graph, target, shared[name])
             return
-        tensor = _tensor_at(graph, target)
+        tensor = named_tensor(graph, target)
         new = tensor
         for dim, axis in enumerate(value):
             if axis is not None and self.shrinks(axis):
@@ -113,20 +127,7 @@ def cut_out(program: Program, gone: Collection[int]) -> Program:
 def zeroed(program: Program, units: Iterable[Unit]) -> Program:
     """Returns a copy in which the slices that make the units are zero: what a pruned program must answer like."""
     copied = program.copied()
-    flow_names = {name for unit in units for name in (part.name for part in unit.parts)}
-    tensors = {name: _tensor_at(copied.graph, name) for name in flow_names}
     with torch.no_grad():
-        for unit in units:
-            for part in unit.parts:
-                if part.made:
-                    tensors[part.name].index_fill_(part.dim, torch.from_numpy(part.index), 0)
+        for part in (part for unit in units for part in unit.parts if part.made):
+            named_tensor(copied.graph, part.name).index_fill_(part.dim, torch.from_numpy(part.index), 0)
     return copied
-
-
-def _tensor_at(graph: fx.GraphModule, target: str) -> torch.Tensor:
-    owner: Any = graph
-    for part in target.split("."):
-        owner = getattr(owner, part)
-    if not isinstance(owner, torch.Tensor):
-        raise InternalError(f"'{target}' is a {type(owner).__name__}, expected a tensor")
-    return owner

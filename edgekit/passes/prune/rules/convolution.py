@@ -9,7 +9,7 @@ from torch import fx
 
 from edgekit.passes.aten import CONV, CONV_TRANSPOSE
 from edgekit.passes.prune.flow import Family, Flow, named, set_named
-from edgekit.passes.prune.labels import Axis, Value
+from edgekit.passes.prune.labels import Axis, Value, counted
 
 __all__ = ["FAMILIES"]
 
@@ -46,7 +46,7 @@ def _convolution(flow: Flow, node: fx.Node) -> Value:
     else:
         _same_share_of_each_group(flow, node, channels, weight, groups)
     places = flow.per_image(node) // out_size * int(np.prod(kernel[2:]))
-    flow.spend(node, places, _count(out, out_size), _count(weight[1], in_size))
+    flow.spend(node, places, counted(out, out_size), counted(weight[1], in_size))
     rank = len(flow.shape(node))
     return tuple(out if place == rank - len(kernel) + 1 else None for place in range(rank))
 
@@ -80,13 +80,9 @@ def _transposed(flow: Flow, node: fx.Node) -> Value:
     if call["bias"] is not None:
         flow.same(out, flow.parameter(call["bias"], "along")[0], node, "its bias has no channels of its own")
     places = flow.per_image(call["input"]) // kernel[0] * int(np.prod(kernel[2:]))
-    flow.spend(node, places, _count(weight[0], kernel[0]), _count(weight[1], kernel[1]))
+    flow.spend(node, places, counted(weight[0], kernel[0]), counted(weight[1], kernel[1]))
     rank = len(flow.shape(node))
     return tuple(out if place == rank - len(kernel) + 1 else None for place in range(rank))
-
-
-def _count(axis: Axis | None, size: int) -> Axis | int:
-    return size if axis is None else axis
 
 
 def _fewer_groups(cut: Any, node: fx.Node) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from edgekit.passes.prune.flow import Family, Flow, named, set_named
+from edgekit.passes.prune.flow import Family, Flow, named
 from edgekit.passes.prune.labels import Axis, Value
 
 __all__ = ["FAMILIES"]
@@ -27,11 +27,7 @@ def _made(flow: Flow, node: fx.Node) -> Value:
 
 
 def _new_sizes(cut: Any, node: fx.Node) -> None:
-    sizes = list(named(node)["size"])
-    for place, axis in enumerate(cut.flow.value(node)):
-        if axis is not None:
-            sizes[place] = cut.left(axis.labels)
-    set_named(node, "size", sizes)
+    cut.resize(node, "size")
 
 
 FAMILIES = (Family(title="zeros, ones and constants", operators=(*_ZEROS, *_OTHERS), rule=_made, repair=_new_sizes),)

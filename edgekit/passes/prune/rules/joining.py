@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,7 @@ def _cat(flow: Flow, node: fx.Node) -> Value:
     for place in range(rank):
         axes = [value[place] for value in values]
         if place != along:
-            for other in axes[1:]:
-                flow.same(axes[0], other, node, _WHY)
-            known = [axis for axis in axes if axis is not None]
-            whole = len(known) == len(axes)
-            result.append(Axis(labels=known[0].labels, zero=all(axis.zero for axis in known)) if whole else None)
+            result.append(_side_by_side(flow, node, axes))
         elif all(axis is None for axis in axes):
             result.append(None)
         else:
@@ -47,6 +44,16 @@ def _cat(flow: Flow, node: fx.Node) -> Value:
     return tuple(result)
 
 
+def _side_by_side(flow: Flow, node: fx.Node, axes: Sequence[Axis | None]) -> Axis | None:
+    """Dimensions along which nothing is joined are the same in all parts."""
+    for other in axes[1:]:
+        flow.same(axes[0], other, node, _WHY)
+    known = [axis for axis in axes if axis is not None]
+    if len(known) < len(axes):
+        return None
+    return Axis(labels=known[0].labels, zero=all(axis.zero for axis in known))
+
+
 def _stays(flow: Flow, node: fx.Node, size: int) -> Any:
     labels = flow.labels.fresh(size)
     flow.labels.freeze(labels, Frozen(where=node.name, why="it is not made by a layer"))
@@ -56,13 +63,7 @@ def _stays(flow: Flow, node: fx.Node, size: int) -> Any:
 def _stack(flow: Flow, node: fx.Node) -> Value:
     call = named(node)
     values = [flow.value(part) for part in call["tensors"]]
-    result: list[Axis | None] = []
-    for axes in zip(*values, strict=True):
-        for other in axes[1:]:
-            flow.same(axes[0], other, node, _WHY)
-        known = [axis for axis in axes if axis is not None]
-        whole = len(known) == len(axes)
-        result.append(Axis(labels=known[0].labels, zero=all(axis.zero for axis in known)) if whole else None)
+    result = [_side_by_side(flow, node, axes) for axes in zip(*values, strict=True)]
     result.insert(call["dim"] % (len(result) + 1), None)
     return tuple(result)
 

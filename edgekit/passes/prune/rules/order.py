@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from edgekit.passes.prune.flow import Family, Flow, named, set_named
+from edgekit.passes.prune.flow import Family, Flow, named
 from edgekit.passes.prune.labels import Axis, Value
 
 __all__ = ["FAMILIES"]
@@ -58,11 +58,7 @@ def _expand(flow: Flow, node: fx.Node) -> Value:
 
 
 def _new_sizes(cut: Any, node: fx.Node) -> None:
-    sizes = list(named(node)["size"])
-    for place, axis in enumerate(cut.flow.value(node)):
-        if axis is not None and isinstance(sizes[place], int) and sizes[place] != -1:
-            sizes[place] = cut.left(axis.labels)
-    set_named(node, "size", sizes)
+    cut.resize(node, "size")
 
 
 FAMILIES = (

@@ -9,7 +9,7 @@ from torch import fx
 
 from edgekit.passes.aten import ATTENTION, LINEAR
 from edgekit.passes.prune.flow import Family, Flow, named, set_named
-from edgekit.passes.prune.labels import Axis, Value
+from edgekit.passes.prune.labels import Axis, Value, counted
 
 __all__ = ["FAMILIES"]
 
@@ -26,7 +26,7 @@ def _linear(flow: Flow, node: fx.Node) -> Value:
     if call["bias"] is not None:
         flow.same(weight[0], flow.parameter(call["bias"], "along")[0], node, "its bias has no channels of its own")
     sizes = flow.shape(call["weight"])
-    flow.spend(node, flow.per_image(node) // sizes[0], _count(weight[0], sizes[0]), _count(weight[1], sizes[1]))
+    flow.spend(node, flow.per_image(node) // sizes[0], counted(weight[0], sizes[0]), counted(weight[1], sizes[1]))
     return (*value[:-1], weight[0])
 
 
@@ -86,8 +86,8 @@ def _attention(flow: Flow, node: fx.Node) -> Value:
     sizes, keys = flow.shape(call["query"]), flow.shape(call["key"])
     number = len(heads.labels) if heads is not None else 1
     pairs = float(flow.per_image(call["query"]) // sizes[-1] * keys[-2]) / number
-    flow.spend(node, pairs, heads, _count(query[-1], sizes[-1]))
-    flow.spend(node, pairs, heads, _count(value[-1], flow.shape(call["value"])[-1]))
+    flow.spend(node, pairs, heads, counted(query[-1], sizes[-1]))
+    flow.spend(node, pairs, heads, counted(value[-1], flow.shape(call["value"])[-1]))
     return (*query[:-3], heads, None, value[-1]) if len(query) > 3 else (*query[:-1], value[-1])
 
 
@@ -101,10 +101,6 @@ def _mask(flow: Flow, node: fx.Node, mask: Value, sizes: tuple[int, ...], heads:
 
 def _at(value: Value, back: int) -> Axis | None:
     return value[-back] if len(value) >= back else None
-
-
-def _count(axis: Axis | None, size: int) -> Axis | int:
-    return size if axis is None else axis
 
 
 def _write_scale(cut: Any, node: fx.Node) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from edgekit.passes.prune.flow import Family, Flow, named
-from edgekit.passes.prune.labels import Axis, Value
+from edgekit.passes.prune.labels import Axis, Value, counted
 
 __all__ = ["FAMILIES"]
 
@@ -67,7 +67,7 @@ def _cell(
     for bias in parameters[2:]:
         flow.same(flow.parameter(bias, "along")[0], rows, node, _STATE)
     width = flow.shape(parameters[0])[1]
-    flow.spend(node, steps, rows, width if inputs is None else inputs)
+    flow.spend(node, steps, rows, counted(inputs, width))
     flow.spend(node, steps, rows, hidden)
 
 

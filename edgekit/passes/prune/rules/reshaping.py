@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from edgekit.passes.aten import ATTENTION, MATMUL
-from edgekit.passes.prune.flow import Family, Flow, named, set_named
+from edgekit.passes.prune.flow import Family, Flow, named
 from edgekit.passes.prune.labels import Axis, IntArray, Value
 
 __all__ = ["FAMILIES"]
@@ -153,24 +153,12 @@ def _heads(flow: Flow, node: fx.Node) -> int | None:
 
 def _new_sizes(cut: Any, node: fx.Node) -> None:
     """The new size of a dimension is the number of labels that are left on it."""
-    name = "shape" if node.target is _A.reshape.default else "size"
-    sizes = list(named(node)[name])
-    for place, axis in enumerate(cut.flow.value(node)):
-        if axis is not None and isinstance(sizes[place], int) and sizes[place] != -1:
-            sizes[place] = cut.left(axis.labels)
-    set_named(node, name, sizes)
+    cut.resize(node, "shape" if node.target is _A.reshape.default else "size")
 
 
 def _new_factors(cut: Any, node: fx.Node) -> None:
-    call = named(node)
-    value = cut.flow.value(node)
-    start = call["dim"] % len(cut.flow.value(call["self"]))
-    sizes = list(call["sizes"])
-    for place, size in enumerate(sizes):
-        axis = value[start + place]
-        if axis is not None and isinstance(size, int) and size != -1:
-            sizes[place] = cut.left(axis.labels)
-    set_named(node, "sizes", sizes)
+    source: Any = node.args[0]
+    cut.resize(node, "sizes", first=named(node)["dim"] % len(cut.flow.value(source)))
 
 
 FAMILIES = (
