@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,16 @@ import torch
 from torch import nn
 
 from edgekit.backends.batch import parse_batch
-from edgekit.compiler.flow import compile_program
+from edgekit.compiler.flow import check_batch, compile_program
 from edgekit.compiler.images import ImageSets
 from edgekit.compiler.inputs import Inputs, check_output, gather
 from edgekit.compiler.options import Choice, CompileOptions
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.shaping import DistillStage, QatStage, Stage, parse_prune, read_stages
 from edgekit.compiler.shaping.int8 import check_one_process
+from edgekit.compiler.shaping.learning import forget
 from edgekit.compiler.shaping.run import ShapingData, shape
+from edgekit.datafiles import is_path
 from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
 from edgekit.frontend.architecture import build_architecture
@@ -111,7 +112,7 @@ def compile(
     Example:
         >>> report = edgekit.compile(module, task="task.toml", data="calib/", output="m.edge")  # doctest: +SKIP
     """
-    read = read_stages(Path(recipe)) if recipe.endswith(".toml") else None
+    read = read_stages(Path(recipe)) if is_path(recipe) else None
     asked = _stages(prune, prune_exclude, distill, qat)
     if sum(bool(item) for item in (read, asked, stages)) > 1:
         raise ConfigError(
@@ -200,6 +201,8 @@ def _shaped(
     images: ImageSets,
     progress: Progress,
 ) -> CompileReport:
+    # What would be refused at the end is refused before the long work.
+    check_batch(pupil, options)
     if options.qat is not None:
         check_one_process()
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
@@ -225,10 +228,10 @@ def _shaped(
         inputs,
         replace(options, output=output, checkpoints=checkpoints),
         images=images,
-        original=program,
+        reference=shaped.reference,
         stages=shaped.reports,
         progress=progress,
     )
     if options.checkpoints is None:
-        shutil.rmtree(checkpoints, ignore_errors=True)  # the bundle holds what they were for
+        forget(checkpoints)  # the bundle holds what they were for
     return report

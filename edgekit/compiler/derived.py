@@ -36,8 +36,8 @@ class Derived:
 
     Args:
         floating: The folded float program.
-        original: The folded program that drops are measured against, where stages changed the network; None is
-            ``floating``.
+        reference: The metric that drops are measured against, where stages changed the network; None is the metric
+            of ``floating``.
         golden: Golden inputs.
         evaluation: Labelled images; None where there are none.
         dynamic_batch: Whether graphs leave the batch open.
@@ -49,7 +49,7 @@ class Derived:
         self,
         *,
         floating: Program,
-        original: Program | None = None,
+        reference: MetricReport | None = None,
         golden: Mapping[str, Array],
         evaluation: Images | None,
         dynamic_batch: bool,
@@ -57,7 +57,7 @@ class Derived:
         calibration: Images | None = None,
     ) -> None:
         self.floating = floating
-        self._original = floating if original is None else original
+        self._reference = reference
         self.golden = golden
         self.evaluation = evaluation
         self._dynamic_batch = dynamic_batch
@@ -104,7 +104,7 @@ class Derived:
     @property
     def reference(self) -> MetricReport | None:
         """The given network's metric in float, against which drops are measured."""
-        return self.metric(self._original, label="evaluating float")
+        return self.metric(self.floating, label="evaluating float") if self._reference is None else self._reference
 
     def graph(self, program: Program, portable: Portable, precision: str) -> PortableGraph:
         """The program as a portable graph.

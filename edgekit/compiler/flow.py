@@ -28,7 +28,8 @@ from edgekit.compiler.records import CandidateReport, DataReport, TargetReport
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.selection import Selection, select
 from edgekit.compiler.shaping import StageReport
-from edgekit.compiler.shaping.int8 import keeping_for, train_int8
+from edgekit.compiler.shaping.int8 import train_int8
+from edgekit.compiler.shaping.learning import keeping_for
 from edgekit.compiler.warn import data_warnings, diagnostic_warnings, stage_warnings, target_warnings, training_warnings
 from edgekit.errors import EdgekitError, GateFailed, InternalError, ModelError, StageError
 from edgekit.passes import Pass, PassContext, run_passes
@@ -41,8 +42,9 @@ from edgekit.runtime.session import Session
 from edgekit.runtime.tasks import get_runtime_task
 from edgekit.runtime.tasks.base import Spec
 from edgekit.targets import QuantizeRules
+from edgekit.tasks import MetricReport
 
-__all__ = ["compile_program"]
+__all__ = ["check_batch", "compile_program"]
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +55,7 @@ def compile_program(
     options: CompileOptions,
     *,
     images: ImageSets,
-    original: Program | None = None,
+    reference: MetricReport | None = None,
     stages: tuple[StageReport, ...] = (),
     progress: Progress,
 ) -> CompileReport:
@@ -64,7 +66,7 @@ def compile_program(
         inputs: From :func:`edgekit.compiler.inputs.gather`.
         options: The user's wishes.
         images: Opened, from ``inputs``.
-        original: The network that was given, where stages changed it: drops are measured against it.
+        reference: The metric of the network that was given, where stages changed it; None is the program's own.
         stages: What they did, for the report.
         progress: Where progress is shown.
 
@@ -73,7 +75,7 @@ def compile_program(
         StageError: The forced candidate could not be built, or none could.
         UserError: The program does not fit the task spec, or too many images cannot be read.
     """
-    _check_batch(program, options)
+    check_batch(program, options)
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     context = PassContext(progress=progress)
@@ -90,7 +92,7 @@ def compile_program(
         golden = golden_inputs(floating, count=options.golden, seed=inputs.recipe.seed)
     derived = Derived(
         floating=floating,
-        original=None if original is None else run_passes(original, passes, context),
+        reference=reference,
         golden=golden,
         evaluation=images.evaluation,
         dynamic_batch=options.many_images,
@@ -105,7 +107,12 @@ def compile_program(
     return flow.run(output)
 
 
-def _check_batch(program: Program, options: CompileOptions) -> None:
+def check_batch(program: Program, options: CompileOptions) -> None:
+    """Refuses a program that cannot take the number of images that is asked for.
+
+    Raises:
+        ModelError: It takes another fixed number, or one image where many are asked for.
+    """
     fixed = {spec.shape[0] if spec.shape else 0 for spec in program.inputs} - {None, 1}
     if fixed:
         shapes = ", ".join(f"'{spec.name}' {spec.shape}" for spec in program.inputs)
@@ -216,7 +223,7 @@ class _Flow:
             stage,
             training,
             seed=self.inputs.recipe.seed,
-            keeping=keeping_for(self.options.checkpoints, number, resume=self.options.resume),
+            keeping=keeping_for(self.options.checkpoints, f"int8-{number}", resume=self.options.resume),
             context=self.context,
         )
         return replace(quantized, program=program)

@@ -15,7 +15,7 @@ from edgekit.cli.main import main
 from edgekit.compiler import CompileOptions, CompileReport
 from edgekit.compiler.shaping import DistillStage, PruneStage, QatStage, parse_prune, read_stages
 from edgekit.compiler.shaping.run import grouped
-from edgekit.errors import ConfigError, DataError, UserError
+from edgekit.errors import ConfigError, DataError, ModelError, UserError
 from edgekit.runtime import load
 from tests.compiler.world import World, picture, write_images
 from tests.networks import LABELS
@@ -164,11 +164,13 @@ def test_an_interrupted_training_is_kept_and_resumed(
         shaped(world, tmp_path / "cut.edge", **options)
     monkeypatch.undo()
     assert list((tmp_path / "cut.edge.training").rglob("training.pt"))
+    (tmp_path / "cut.edge.training" / "mine.txt").write_text("not edgekit's")
     with pytest.raises(UserError, match="resume"):
         shaped(world, tmp_path / "cut.edge", **options)
     resumed = shaped(world, tmp_path / "cut.edge", resume=True, **options)
     assert resumed.content_digest == whole.content_digest
-    assert not (tmp_path / "cut.edge.training").exists()
+    assert not (tmp_path / "whole.edge.training").exists()
+    assert [path.name for path in (tmp_path / "cut.edge.training").iterdir()] == ["mine.txt"]
 
 
 def test_int8_itself_is_trained(world: World, train: Path, tmp_path: Path) -> None:
@@ -195,6 +197,27 @@ def test_int8_is_trained_in_one_process(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="runs in one process, and torchrun started 2"):
         shaped(world, tmp_path / "m.edge", precision="int8", train_data=train, qat=1)
+
+
+def test_a_fixed_batch_is_refused_before_the_long_work(world: World, train: Path, tmp_path: Path) -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3 * 16 * 16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x.reshape(1, -1))
+
+    with pytest.raises(ModelError, match="takes one image at a time"):
+        edgekit.compile(
+            One().eval(),
+            target="x86-cpu-legacy",
+            task=world.task,
+            data=world.data,
+            batch=4,
+            prune=0.5,
+            output=tmp_path / "m.edge",
+        )
 
 
 def test_training_of_int8_comes_last() -> None:
@@ -228,6 +251,8 @@ def test_a_calibration_recipe_is_no_stage_file(tmp_path: Path) -> None:
         ('[[stage]]\ndo = "prune"\nkeep = 1.5\n', "above 0 and below 1"),
         ('[[stage]]\ndo = "prune"\n', "missing key 'keep'"),
         ('[[stage]]\ndo = "distill"\nepochs = 0\n', "at least 1"),
+        ('[[stage]]\ndo = "distill"\nepochs = 1\nlearning_rate = -1.0\n', "learning_rate: expected a number above 0"),
+        ('[[stage]]\ndo = "qat"\nepochs = 1\nfreeze_after = 2.0\n', "freeze_after: expected a number from 0 to 1"),
         ("stage = 3\n", r"begun with \[\[stage\]\]"),
         ('calibrate = "fast"\n[[stage]]\ndo = "prune"\nkeep = 0.5\n', "did you mean 'calibration'"),
     ],

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from edgekit.augmentation import load_augmentation
+from edgekit.compiler.shaping.learning import training_images
 from edgekit.compiler.shaping.stages import QatStage
 from edgekit.data import Dataset
 from edgekit.errors import ConfigError
 from edgekit.passes import PassContext, run_passes
-from edgekit.passes.qat import Qat, QatOptions
-from edgekit.passes.train import Keeping, TrainImages
+from edgekit.passes.qat import Qat
+from edgekit.passes.train import Keeping
 from edgekit.program import Program
 
-__all__ = ["check_one_process", "keeping_for", "train_int8"]
+__all__ = ["check_one_process", "train_int8"]
 
 
 def check_one_process() -> None:
@@ -56,22 +55,10 @@ def train_int8(
         UserError: The program cannot be trained on these images.
         StageError: The training diverged.
     """
-    options = QatOptions(
-        epochs=stage.epochs,
-        batch_size=stage.batch_size,
-        optimizer=stage.optimizer,
-        learning_rate=stage.learning_rate,
-        step_rate=stage.step_rate,
-        freeze_after=stage.freeze_after,
-        temperature=stage.temperature,
-        alpha=stage.alpha if training.labelled else 1.0,
-        early_stop=stage.early_stop,
-        seed=seed,
+    training_pass = Qat(
+        teacher=floating,
+        images=training_images(training, stage),
+        options=stage.options(labelled=training.labelled, seed=seed),
+        keeping=keeping,
     )
-    images = TrainImages(data=training, augmentation=load_augmentation(stage.augmentation), balanced=stage.balanced)
-    return run_passes(program, [Qat(teacher=floating, images=images, options=options, keeping=keeping)], context)
-
-
-def keeping_for(checkpoints: Path | None, number: int, *, resume: bool) -> Keeping | None:
-    """Returns where the training of int8 scheme ``number`` keeps its state."""
-    return None if checkpoints is None else Keeping(folder=checkpoints / f"int8-{number}", resume=resume)
+    return run_passes(program, [training_pass], context)

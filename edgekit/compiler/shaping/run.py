@@ -8,20 +8,19 @@ from pathlib import Path
 
 import torch
 
-from edgekit.augmentation import load_augmentation
 from edgekit.compiler.gates import accuracy_of
 from edgekit.compiler.images import Images, program_answers
 from edgekit.compiler.records import Accuracy
+from edgekit.compiler.shaping.learning import keeping_for, training_images
 from edgekit.compiler.shaping.records import StageReport
 from edgekit.compiler.shaping.stages import DistillStage, PruneStage, QatStage, Stage
 from edgekit.data import Dataset
-from edgekit.errors import ConfigError, InternalError
+from edgekit.errors import InternalError
 from edgekit.evaluate import score
 from edgekit.passes import Pass, PassContext, run_passes
-from edgekit.passes.distill import Distill, DistillOptions
+from edgekit.passes.distill import Distill
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
-from edgekit.passes.prune import Prune, PruneOptions, multiply_accumulates
-from edgekit.passes.train import Keeping, TrainImages, TrainOptions
+from edgekit.passes.prune import Prune, multiply_accumulates
 from edgekit.passes.train.pixels import PixelScale
 from edgekit.passes.train.world import joined_world
 from edgekit.program import Program
@@ -56,10 +55,12 @@ class Shaped:
     Attributes:
         program: After the last stage that was kept.
         reports: One per stage (a pruning and its recovery are one).
+        reference: The given network's metric, against which drops are measured; None without labelled images.
         leads: Whether this process goes on; the others of ``torchrun`` are done.
     """
 
     program: Program
+    reference: MetricReport | None
     reports: tuple[StageReport, ...]
     leads: bool
 
@@ -130,7 +131,7 @@ def shape(
             kept = world.from_leader(report.kept)
             reports.append(replace(report, kept=kept))
             program = before = tried if kept else before
-        return Shaped(program=program, reports=tuple(reports), leads=world.leads)
+        return Shaped(program=program, reference=reference, reports=tuple(reports), leads=world.leads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,43 +162,23 @@ class _Run:
             return score(images.spec, program_answers(folded, images, bar))
 
     def _prune(self, stage: PruneStage) -> Prune:
-        options = PruneOptions(
-            keep=stage.keep,
-            remove=stage.remove,
-            importance=stage.importance,
-            allocation=stage.allocation,
-            align=self.align if stage.align is None else stage.align,
-            exclude=stage.exclude,
-            seed=self.seed,
-        )
         images = self.data.calibration
-        return Prune(options=options, batches=None if images is None else lambda: _float_batches(images))
+        return Prune(
+            options=stage.options(align=self.align, seed=self.seed),
+            batches=None if images is None else lambda: _float_batches(images),
+        )
 
     def _distill(self, stage: DistillStage, name: str) -> Distill:
         training = self.data.training
         if training is None:
-            raise ConfigError(
-                "distillation needs images to train on, and there are none", hint="give a folder (--train-data)"
-            )
-        images = TrainImages(data=training, augmentation=load_augmentation(stage.augmentation), balanced=stage.balanced)
-        options = TrainOptions(
-            epochs=stage.epochs,
-            batch_size=stage.batch_size,
-            optimizer=stage.optimizer,
-            learning_rate=stage.learning_rate,
-            ema_decay=stage.ema_decay,
-            clip_norm=stage.clip_norm,
-            batch_norm=stage.batch_norm,
-            early_stop=stage.early_stop,
-            seed=self.seed,
+            raise InternalError("a stage trains and there are no images")
+        return Distill(
+            teacher=self.teacher,
+            images=training_images(training, stage),
+            options=stage.training(seed=self.seed),
+            distillation=stage.distillation(labelled=training.labelled),
+            keeping=keeping_for(self.checkpoints, name, resume=self.resume),
         )
-        distillation = DistillOptions(
-            temperature=stage.temperature, alpha=stage.alpha if training.labelled else 1.0, hints=stage.hints
-        )
-        keeping = None
-        if self.checkpoints is not None:
-            keeping = Keeping(folder=self.checkpoints / name, resume=self.resume)
-        return Distill(teacher=self.teacher, images=images, options=options, distillation=distillation, keeping=keeping)
 
 
 def _float_batches(images: Images) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -9,6 +9,10 @@ from typing import Any, Literal
 
 from edgekit.config import from_dict, nearest, read_toml
 from edgekit.errors import ConfigError
+from edgekit.passes.distill import DistillOptions
+from edgekit.passes.prune import PruneOptions
+from edgekit.passes.qat import QatOptions
+from edgekit.passes.train import TrainOptions
 
 __all__ = ["DistillStage", "PruneStage", "QatStage", "Stage", "StageFile", "parse_prune", "read_stages"]
 
@@ -34,13 +38,12 @@ class PruneStage:
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep < 1:
-            raise ConfigError(
-                f"keep: expected a share of the multiply-accumulates above 0 and below 1, got {self.keep}",
-                hint="0.5 keeps half of them",
-            )
-        if self.align is not None and self.align < 1:
-            raise ConfigError(f"align: expected 1 channel or more, got {self.align}")
+        self.options(align=1, seed=0)  # the bounds are there
+
+    def options(self, *, align: int, seed: int) -> PruneOptions:
+        """Returns what the pass takes; ``align`` is that of the targets."""
+        own = self.align if self.align is not None else align
+        return PruneOptions(**{**_fields(self), "align": own}, seed=seed)
 
     @property
     def title(self) -> str:
@@ -75,8 +78,17 @@ class DistillStage:
     balanced: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ConfigError(f"epochs: expected at least 1, got {self.epochs}")
+        self.training(seed=0)
+        self.distillation(labelled=True)
+
+    def training(self, *, seed: int) -> TrainOptions:
+        """Returns how long and how the network is trained."""
+        return TrainOptions(**_shared(self, TrainOptions), seed=seed)
+
+    def distillation(self, *, labelled: bool) -> DistillOptions:
+        """Returns what is learned from the teacher; without labels, its answers alone."""
+        given = _shared(self, DistillOptions)
+        return DistillOptions(**(given if labelled else {**given, "alpha": 1.0}))
 
     @property
     def title(self) -> str:
@@ -108,8 +120,12 @@ class QatStage:
     balanced: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ConfigError(f"epochs: expected at least 1, got {self.epochs}")
+        self.options(labelled=True, seed=0)
+
+    def options(self, *, labelled: bool, seed: int) -> QatOptions:
+        """Returns what the pass takes; without labels it learns from the float network's answers alone."""
+        given = _shared(self, QatOptions)
+        return QatOptions(**(given if labelled else {**given, "alpha": 1.0}), seed=seed)
 
     @property
     def title(self) -> str:
@@ -182,6 +198,16 @@ def read_stages(path: Path) -> StageFile | None:
         raise ConfigError(f"{path}: stage: expected tables, each begun with [[stage]]")
     stages = tuple(_stage(path, index, item) for index, item in enumerate(table["stage"]))
     return StageFile(calibration=calibration, stages=stages)
+
+
+def _fields(stage: PruneStage | DistillStage | QatStage) -> dict[str, Any]:
+    return {field.name: getattr(stage, field.name) for field in fields(stage)}
+
+
+def _shared(stage: DistillStage | QatStage, kind: type[TrainOptions] | type[DistillOptions] | type[QatOptions]) -> Any:
+    """The stage's fields that a pass's options have too, by the same names."""
+    known = {field.name for field in fields(kind)}
+    return {name: value for name, value in _fields(stage).items() if name in known}
 
 
 def _stage(path: Path, index: int, table: Any) -> Stage:
