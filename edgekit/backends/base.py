@@ -10,7 +10,7 @@ from edgekit.runtime.session import Session
 from edgekit.targets import Target
 from edgekit.tensorspec import TensorSpec
 
-__all__ = ["Backend", "Engine", "Origin", "PortableGraph", "Probe", "Rehearsal", "Verdict"]
+__all__ = ["Backend", "Engine", "EngineTimes", "Origin", "PortableGraph", "Probe", "Rehearsal", "Verdict"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,19 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineTimes:
+    """Where the time of an engine goes.
+
+    Attributes:
+        total: Seconds of an inference.
+        layers: Seconds of its layers by name; several layers of one name are not told apart and are missing.
+    """
+
+    total: float
+    layers: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rehearsal:
     """Outcome of building a graph once with a related builder on this machine, to fail here and not on the device."""
 
@@ -116,6 +129,10 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def tells_times(self) -> bool:
+        """Whether :meth:`times` can say where an engine's time goes."""
 
     def probe(self) -> Probe:
         """Looks for the library and its devices; never raises."""
@@ -145,6 +162,13 @@ class Backend(Protocol):
 
     def open(self, engine: Engine, *, threads: int | None = None, streams: int | None = None) -> Session:
         """Opens a built engine on this machine; what ran is in ``session.layers()``."""
+
+    def times(self, engine: Engine, feeds: Mapping[str, Any], *, threads: int | None = None) -> EngineTimes:
+        """Runs an engine on this machine and says where its time goes.
+
+        Raises:
+            StageError: The backend cannot tell (:attr:`tells_times`), or the engine failed.
+        """
 
     def rehearse(self, graph: PortableGraph, target: Target) -> Rehearsal | None:
         """Parses and builds a graph whose engine is made on the device; None where no builder is installed."""

@@ -33,7 +33,7 @@ Examples:
   edgekit compile model.pt2 --task task.toml --data calib/ -o model.edge
   edgekit compile weights.pt --arch mymodels:resnet56 --task task.toml --data calib/ \\
       --target jetson --target x86-cpu
-  edgekit compile model.pt2 --task task.toml --data calib/ --prune 0.5 --distill 10 --train-data train/
+  edgekit compile model.pt2 --task task.toml --data calib/ --prune latency=0.6 --distill 10 --train-data train/
   edgekit compile model.pt2 --task task.toml --data calib/ --target rtx --batch 1/4/16""",
 )
 @click.argument("model", type=EXISTING_PATH, metavar="MODEL")
@@ -133,7 +133,8 @@ Examples:
 @click.option(
     "--prune",
     metavar="KEEP",
-    help="Share of the arithmetic to keep by removing channels, such as 0.5; blocks=0.5 removes residual blocks.",
+    help="Share of the arithmetic to keep by removing channels, such as 0.5; blocks=0.5 removes residual blocks; "
+    "latency=0.6 keeps that share of the time on the target, latency=0.6@TARGET on one of several.",
 )
 @click.option(
     "--prune-exclude", multiple=True, metavar="PATTERN", help="Layers that pruning leaves alone; may be repeated."

@@ -16,6 +16,7 @@ from edgekit.compiler.inputs import Inputs, check_output, gather
 from edgekit.compiler.options import Choice, CompileOptions
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.shaping import DistillStage, QatStage, Stage, parse_prune, read_stages
+from edgekit.compiler.shaping.clock import clock_for
 from edgekit.compiler.shaping.int8 import check_one_process
 from edgekit.compiler.shaping.learning import forget
 from edgekit.compiler.shaping.run import ShapingData, shape
@@ -80,8 +81,9 @@ def compile(
         output: The bundle; None derives it from the model's name.
         recipe, samples, seed, precision, strict, max_drop, max_eval, dynamic_batch, timing, golden, golden_from_data,
             threads: See :class:`edgekit.compiler.CompileOptions`.
-        prune: Share of the multiply-accumulates to keep by removing channels, such as 0.5; or ``"blocks=0.5"``, by
-            removing whole residual blocks.
+        prune: Share of the multiply-accumulates to keep by removing channels, such as 0.5; ``"blocks=0.5"``: by
+            removing whole residual blocks; ``"latency=0.6"``, or ``"latency=0.6@x86-cpu"``: share of the time on the
+            target to keep, by removing what costs least for the time that it saves.
         prune_exclude: Patterns of layers that pruning leaves alone.
         distill: Epochs of training on the given network's answers, after pruning.
         qat: Epochs of training of each int8 program on the answers of the float one.
@@ -208,17 +210,29 @@ def _shaped(
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     checkpoints = options.checkpoints if options.checkpoints is not None else Path(f"{output}.training")
+    context = PassContext(progress=progress)
+    clock = clock_for(
+        inputs.jobs,
+        options.stages,
+        program,
+        images.calibration,
+        batch=1 if options.batch is None else options.batch.best,
+        threads=options.threads,
+        seed=inputs.recipe.seed,
+        timing=options.timing,
+    )
     shaped = shape(
         pupil,
         options.stages,
         ShapingData(training=inputs.training, calibration=images.calibration, evaluation=images.evaluation),
         teacher=program,
+        clock=clock,
         align=inputs.alignment,
         max_drop=options.max_drop,
         seed=inputs.recipe.seed,
         checkpoints=checkpoints if inputs.training is not None else None,
         resume=options.resume,
-        context=PassContext(progress=progress),
+        context=context,
     )
     if not shaped.leads:
         raise SystemExit(0)  # of several processes, one calibrates, measures and writes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgekit.backends.batch import BatchRange
-from edgekit.compiler.shaping import PruneStage, QatStage, Stage
+from edgekit.compiler.shaping import PruneStage, QatStage, Stage, in_steps
 from edgekit.config import nearest
 from edgekit.errors import ConfigError
 from edgekit.runtime.tasks.base import Spec
@@ -95,6 +95,7 @@ class CompileOptions:
         trains = any(not isinstance(stage, PruneStage) for stage in self.stages)
         if trains and self.train_data is None:
             raise ConfigError("training needs images to train on", hint="give a folder (--train-data)")
+        in_steps(self.stages)  # refuses steps that no training follows
         if any(isinstance(stage, QatStage) for stage in self.stages[:-1]):
             raise ConfigError("quantization-aware training comes last", hint="put it behind the other stages")
         if self.qat is not None and self.precision not in ("auto", "int8"):

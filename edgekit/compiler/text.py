@@ -21,13 +21,21 @@ def stages_text(stages: Sequence[StageReport], reference: Accuracy | None) -> st
             _drop(stage.accuracy),
             f"{stage.macs / 1e6:.1f}",
             f"{stage.parameters / 1e3:.0f}",
+            "-" if stage.latency is None else f"{stage.latency.ratio.estimate:.3f}",
         ]
         for stage in stages
     ]
     if reference is not None:
-        rows.append(["the given network", "reference", f"{100 * reference.value:.2f} %", "", "", ""])
-    heads = ["stage", "verdict", "float accuracy", "drop, points", "MACs, millions", "parameters, thousands"]
-    return table(heads, rows, right=["float accuracy", "MACs, millions", "parameters, thousands"])
+        rows.append(["the given network", "reference", f"{100 * reference.value:.2f} %", "", "", "", ""])
+    heads = ["stage", "verdict", "float accuracy", "drop, points", "MACs, millions", "parameters, thousands", "time"]
+    lines = [
+        f"time of '{stage.title}': {item.after_ms:.3f} ms instead of {item.before_ms:.3f}, ratio "
+        f"{item.ratio.estimate:.3f} [{item.ratio.low:.3f}, {item.ratio.high:.3f}], {item.precision} on {item.target}"
+        for stage in stages
+        if (item := stage.latency) is not None
+    ]
+    text = table(heads, rows, right=["float accuracy", "MACs, millions", "parameters, thousands", "time"])
+    return "\n".join([text, *lines])
 
 
 _SHOWN = 8

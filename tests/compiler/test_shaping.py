@@ -13,12 +13,16 @@ from torch import nn
 import edgekit
 from edgekit.cli.main import main
 from edgekit.compiler import CompileOptions, CompileReport
-from edgekit.compiler.shaping import DistillStage, PruneStage, QatStage, parse_prune, read_stages
+from edgekit.compiler.shaping import DistillStage, PruneStage, QatStage, in_steps, parse_prune, read_stages
+from edgekit.compiler.shaping.planfile import PlanFile
 from edgekit.compiler.shaping.run import grouped
 from edgekit.errors import ConfigError, DataError, ModelError, UserError
+from edgekit.frontend import load_program
+from edgekit.passes.prune import Plan, PruneOptions
+from edgekit.passes.prune.latency import Trial
 from edgekit.runtime import load
-from tests.compiler.world import World, picture, write_images
-from tests.networks import LABELS
+from tests.compiler.world import HERE, World, picture, write_images
+from tests.networks import LABELS, module
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +253,7 @@ def test_a_calibration_recipe_is_no_stage_file(tmp_path: Path) -> None:
         ('[[stage]]\ndo = "prun"\nkeep = 0.5\n', "did you mean 'prune'"),
         ('[[stage]]\ndo = "prune"\nkep = 0.5\n', "did you mean 'keep'"),
         ('[[stage]]\ndo = "prune"\nkeep = 1.5\n', "above 0 and below 1"),
-        ('[[stage]]\ndo = "prune"\n', "missing key 'keep'"),
+        ('[[stage]]\ndo = "prune"\n', "expected either 'keep' or 'latency'"),
         ('[[stage]]\ndo = "distill"\nepochs = 0\n', "at least 1"),
         ('[[stage]]\ndo = "distill"\nepochs = 1\nlearning_rate = -1.0\n', "learning_rate: expected a number above 0"),
         ('[[stage]]\ndo = "qat"\nepochs = 1\nfreeze_after = 2.0\n', "freeze_after: expected a number from 0 to 1"),
@@ -314,3 +318,82 @@ def test_the_command_line_prunes(world: World, tmp_path: Path, capfd: pytest.Cap
     document = json.loads(capfd.readouterr().out)
     assert document["stages"][0]["title"] == "prune blocks to 90% of the MACs"
     assert document["stages"][0]["macs"] > 0
+
+
+def test_a_latency_is_met_and_reported(
+    world: World, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    report = shaped(
+        world,
+        tmp_path / "m.edge",
+        target=HERE,
+        precision="int8",
+        prune="latency=0.9",
+        distill=1,
+        train_data=train,
+        max_drop=100.0,
+    )
+    (stage,) = report.stages
+    assert stage.title == "prune channels and blocks to 90% of the time, distil for 1 epoch"
+    assert stage.latency is not None
+    assert stage.latency.target == HERE
+    assert stage.latency.precision == "int8"
+    assert stage.latency.after_ms > 0
+    assert stage.latency.ratio.low <= stage.latency.ratio.estimate <= stage.latency.ratio.high
+    (record,) = [item for item in report.history["float"] if item.stage == "prune"]
+    assert record.details["asked"] == {"keep": None, "latency": 0.9}
+    assert record.details["trials"]
+    assert list((tmp_path / "cache" / "edgekit" / "layer-times").iterdir())
+    assert f"int8 on {HERE}" in report.to_text()
+
+
+def test_a_latency_on_a_target_that_is_not_here(world: World, train: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="latency cannot be measured here: jetson"):
+        shaped(world, tmp_path / "m.edge", target="jetson-orin-nano", precision="int8", prune="latency=0.5")
+    with pytest.raises(ConfigError, match=f"latency on 'rtx': compiled for is only {HERE}"):
+        shaped(world, tmp_path / "m.edge", target=HERE, prune="latency=0.5@rtx")
+
+
+def test_a_pruning_in_steps_ends_where_one_step_would(world: World, train: Path, tmp_path: Path) -> None:
+    training = DistillStage(epochs=4, batch_size=16, augmentation="none")
+    stages = (PruneStage(keep=0.4, align=1, steps=2), training)
+    report = shaped(world, tmp_path / "m.edge", stages=stages, train_data=train, max_drop=100.0)
+    records = [item.stage for item in report.history["float"] if item.stage in ("prune", "distill")]
+    assert records == ["prune", "distill", "prune", "distill"]
+    (stage,) = report.stages
+    whole = next(item for item in report.history["float"] if item.stage == "prune").details["macs_before"]
+    assert 0.25 < stage.macs / whole <= 0.4
+    epochs = [len(item.details["epochs"]) for item in report.history["float"] if item.stage == "distill"]
+    assert epochs == [2, 2]
+
+
+def test_steps_need_a_training_behind_them() -> None:
+    with pytest.raises(ConfigError, match="2 steps need a training behind them"):
+        CompileOptions(stages=(PruneStage(keep=0.4, steps=2),))
+
+
+def test_steps_share_the_epochs_and_the_ratio() -> None:
+    prune, training = PruneStage(latency=0.25, steps=2), DistillStage(epochs=5)
+    assert in_steps((prune, training)) == (
+        PruneStage(latency=0.5),
+        DistillStage(epochs=2),
+        PruneStage(latency=0.25),
+        DistillStage(epochs=3),
+    )
+
+
+def test_what_was_chosen_is_kept_for_a_training_that_is_resumed(tmp_path: Path) -> None:
+    program = load_program(module("residual"), task=None, example_inputs=(torch.randn(1, 3, 16, 16),))
+    options, plan = PruneOptions(keep=0.5), Plan(units=(3, 5), trials=(Trial(predicted=0.5, measured=0.6),))
+    PlanFile(folder=tmp_path / "1", resume=False).write(plan, program, options)
+    resumed = PlanFile(folder=tmp_path / "1", resume=True)
+    assert resumed.read(program, options) == plan
+    with pytest.raises(UserError, match="another network or other options"):
+        resumed.read(program, PruneOptions(keep=0.6))
+    with pytest.raises(UserError, match="a pruning was chosen here before"):
+        PlanFile(folder=tmp_path / "1", resume=False).read(program, options)
+    (tmp_path / "1" / "plan.json").write_text("{")
+    with pytest.raises(UserError, match="not a pruning that edgekit chose"):
+        resumed.read(program, options)
+    assert PlanFile(folder=tmp_path / "2", resume=True).read(program, options) is None

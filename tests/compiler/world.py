@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekit.backends.base import Backend, Engine, PortableGraph, Probe, Rehearsal, Verdict
+from edgekit.backends.base import Backend, Engine, EngineTimes, PortableGraph, Probe, Rehearsal, Verdict
 from edgekit.compiler import CompileOptions, CompileReport
 from edgekit.compiler.flow import compile_program
 from edgekit.compiler.images import ImageSets
@@ -139,6 +139,10 @@ class Wrapped:
     def name(self) -> str:
         return self.inner.name
 
+    @property
+    def tells_times(self) -> bool:
+        return self.inner.tells_times
+
     def probe(self) -> Probe:
         return self.inner.probe()
 
@@ -156,6 +160,9 @@ class Wrapped:
 
     def open(self, engine: Engine, *, threads: int | None = None, streams: int | None = None) -> Session:
         return self.opened(self.inner.open(engine, threads=threads, streams=streams), engine)
+
+    def times(self, engine: Engine, feeds: Mapping[str, Any], *, threads: int | None = None) -> EngineTimes:
+        return self.inner.times(engine, feeds, threads=threads)
 
     def rehearse(self, graph: PortableGraph, target: Target) -> Rehearsal | None:
         return self.inner.rehearse(graph, target)

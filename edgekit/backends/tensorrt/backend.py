@@ -6,10 +6,11 @@ GPU of the compute capabilities that it was built for, and its builder needs non
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.backends.base import Engine, PortableGraph, Probe, Rehearsal, Verdict
+from edgekit.backends.base import Engine, EngineTimes, PortableGraph, Probe, Rehearsal, Verdict
 from edgekit.backends.tensorrt.options import build_options, engine_table
 from edgekit.errors import BackendMissing, StageError, UserError
 from edgekit.runtime.cuda import device_facts
@@ -32,6 +33,11 @@ class TensorRtBackend:
     def name(self) -> str:
         """Name in the backend table."""
         return self.flavour.name
+
+    @property
+    def tells_times(self) -> bool:
+        """No: see :meth:`times`."""
+        return False
 
     def probe(self) -> Probe:
         """Looks for the library and NVIDIA GPUs; never raises."""
@@ -104,6 +110,14 @@ class TensorRtBackend:
             streams=streams,
             trusted=True,
         )
+
+    def times(self, engine: Engine, feeds: Mapping[str, Any], *, threads: int | None = None) -> EngineTimes:
+        """Refuses: a profiler on the device times the layers, and this backend does not read it.
+
+        Raises:
+            StageError: Always.
+        """
+        raise StageError(f"{self.flavour.title} was asked for the times of layers, which edgekit does not read from it")
 
     def rehearse(self, graph: PortableGraph, target: Target) -> Rehearsal | None:
         """Builds the graph once with TensorRT-RTX, whose builder needs no GPU; None where it is not installed.

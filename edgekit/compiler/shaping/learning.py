@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.augmentation import load_augmentation
+from edgekit.compiler.shaping.planfile import PLAN
 from edgekit.compiler.shaping.stages import DistillStage, QatStage
 from edgekit.data import Dataset
 from edgekit.passes.train import Keeping, TrainImages
@@ -24,8 +25,8 @@ def keeping_for(checkpoints: Path | None, name: str, *, resume: bool) -> Keeping
 
 
 def forget(checkpoints: Path) -> None:
-    """Removes the states below a folder, and folders that are empty then; what else is there stays."""
-    for path in checkpoints.glob(f"*/{CHECKPOINT}"):
+    """Removes the states and plans below a folder, and folders that are empty then; what else is there stays."""
+    for path in (*checkpoints.glob(f"*/{CHECKPOINT}"), *checkpoints.glob(f"*/{PLAN}")):
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()

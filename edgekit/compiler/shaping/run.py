@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,18 +12,20 @@ import torch
 from edgekit.compiler.gates import accuracy_of
 from edgekit.compiler.images import Images, program_answers
 from edgekit.compiler.records import Accuracy
+from edgekit.compiler.shaping.clock import EngineClock
 from edgekit.compiler.shaping.learning import keeping_for, training_images
-from edgekit.compiler.shaping.records import StageReport
-from edgekit.compiler.shaping.stages import DistillStage, PruneStage, QatStage, Stage
+from edgekit.compiler.shaping.planfile import PlanFile
+from edgekit.compiler.shaping.records import StageLatency, StageReport
+from edgekit.compiler.shaping.stages import DistillStage, PruneStage, QatStage, Stage, in_steps
 from edgekit.data import Dataset
 from edgekit.errors import InternalError
 from edgekit.evaluate import score
-from edgekit.passes import Pass, PassContext, run_passes
+from edgekit.passes import PassContext, run_passes
 from edgekit.passes.distill import Distill
 from edgekit.passes.fold import FoldBatchNorm, FoldPreprocessing
-from edgekit.passes.prune import Prune, multiply_accumulates
+from edgekit.passes.prune import Measures, Prune, multiply_accumulates
 from edgekit.passes.train.pixels import PixelScale
-from edgekit.passes.train.world import joined_world
+from edgekit.passes.train.world import World, joined_world
 from edgekit.program import Program
 from edgekit.tasks import MetricReport
 
@@ -85,6 +88,7 @@ def shape(
     data: ShapingData,
     *,
     teacher: Program,
+    clock: EngineClock | None,
     align: int,
     max_drop: float,
     seed: int,
@@ -99,6 +103,7 @@ def shape(
         stages: In order.
         data: Images.
         teacher: Whose answers are learned, and whose accuracy is the measure; the program itself, or a larger one.
+        clock: Of the target that is timed here; None where none is.
         align: Channel alignment where a stage names none.
         max_drop: Largest accepted drop of the metric below the teacher's, in points; beyond it a stage is rolled back.
         seed: Of every random choice.
@@ -114,11 +119,13 @@ def shape(
         run = _Run(
             data=data,
             teacher=teacher,
+            clock=clock,
             align=align,
             seed=seed,
             checkpoints=checkpoints,
             resume=resume,
             context=context,
+            world=world,
         )
         reference = run.metric(teacher, "evaluating the given network")
         reports: list[StageReport] = []
@@ -126,7 +133,7 @@ def shape(
         for index, group in enumerate(grouped(stages)):
             tried = run.stages(program, group, index)
             measured = run.metric(tried, f"evaluating after stage {index + 1}")
-            report = _report(group, tried, measured, reference, max_drop)
+            report = replace(_report(group, tried, measured, reference, max_drop), latency=run.latency(tried, group))
             # Every process must go the same way, whatever the last digits of its own measurement.
             kept = world.from_leader(report.kept)
             reports.append(replace(report, kept=kept))
@@ -138,20 +145,28 @@ def shape(
 class _Run:
     data: ShapingData
     teacher: Program
+    clock: EngineClock | None
     align: int
     seed: int
     checkpoints: Path | None
     resume: bool
     context: PassContext
+    world: World
 
     def stages(self, program: Program, group: Sequence[Stage], index: int) -> Program:
-        passes: list[Pass] = []
-        for part, stage in enumerate(group):
+        whole = multiply_accumulates(program)
+        for number, stage in enumerate(in_steps(group), 1):
             if isinstance(stage, PruneStage):
-                passes.append(self._prune(stage))
+                program = self._pruned(program, stage, whole, f"{index + 1}-{number}-prune")
             elif isinstance(stage, DistillStage):
-                passes.append(self._distill(stage, f"{index + 1}-{part + 1}-distill"))
-        return run_passes(program, passes, self.context)
+                training = self._distill(stage, f"{index + 1}-{number}-distill")
+                program = run_passes(program, [training], self.context)
+        return program
+
+    def latency(self, program: Program, group: Sequence[Stage]) -> StageLatency | None:
+        """Times a pruned network against the given one, in the process that goes on."""
+        pruned = any(isinstance(stage, PruneStage) for stage in group)
+        return self.clock.compare(program) if pruned and self.clock is not None and self.world.leads else None
 
     def metric(self, program: Program, label: str) -> MetricReport | None:
         images = self.data.evaluation
@@ -161,12 +176,34 @@ class _Run:
         with self.context.progress.task(label, len(images)) as bar:
             return score(images.spec, program_answers(folded, images, bar))
 
-    def _prune(self, stage: PruneStage) -> Prune:
+    def _pruned(self, program: Program, stage: PruneStage, whole: float, name: str) -> Program:
+        """Prunes as one process chose, now or before the training was interrupted.
+
+        A share of the arithmetic is of ``whole``, that of the group's first network.
+        """
+        if stage.keep is not None:
+            left = stage.keep * whole / multiply_accumulates(program)
+            if left >= 1:
+                return program  # the step before went as far, since widths are rounded
+            stage = replace(stage, keep=left)
         images = self.data.calibration
-        return Prune(
+        batches = None if images is None else partial(_float_batches, images)
+        prune = Prune(
             options=stage.options(align=self.align, seed=self.seed),
-            batches=None if images is None else lambda: _float_batches(images),
+            measures=Measures(batches=batches, clock=self.clock),
         )
+        prune.check(program)
+        plan = None
+        if self.world.leads:
+            file = None
+            if self.checkpoints is not None:
+                file = PlanFile(folder=self.checkpoints / name, resume=self.resume)
+            plan = None if file is None else file.read(program, prune.options)
+            if plan is None:
+                plan = prune.choose(program, self.context.progress)
+                if file is not None:
+                    file.write(plan, program, prune.options)
+        return run_passes(program, [replace(prune, plan=self.world.from_leader(plan))], self.context)
 
     def _distill(self, stage: DistillStage, name: str) -> Distill:
         training = self.data.training

@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.config import from_dict, nearest, read_toml
-from edgekit.errors import ConfigError
+from edgekit.errors import ConfigError, InternalError
 from edgekit.passes.distill import DistillOptions
 from edgekit.passes.prune import PruneOptions
 from edgekit.passes.qat import QatOptions
 from edgekit.passes.train import TrainOptions
 
-__all__ = ["DistillStage", "PruneStage", "QatStage", "Stage", "StageFile", "parse_prune", "read_stages"]
+__all__ = ["DistillStage", "PruneStage", "QatStage", "Stage", "StageFile", "in_steps", "parse_prune", "read_stages"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneStage:
-    """Structured pruning; see :class:`edgekit.passes.prune.PruneOptions`.
+    """Structured pruning; either ``keep`` or ``latency`` says how much is left.
 
     Attributes:
-        keep: Share of the multiply-accumulates to keep.
-        remove: ``channels`` or ``blocks``.
-        importance: ``magnitude``, ``batchnorm`` or ``taylor``.
-        allocation: ``uniform`` or ``global``.
-        align: Kept channels are multiples of this; None takes the largest ``channel_alignment`` of the targets.
-        exclude: Patterns of layers that stay.
+        keep, latency, remove, importance, allocation, exclude: See :class:`edgekit.passes.prune.PruneOptions`.
+        on: The target whose clock ``latency`` means; None is the first that can be timed on this machine.
+        align: Kept channels are multiples of this; None takes one that suits every target's ``channel_alignment``.
+        steps: Prune in so many steps, each with its share of the training that follows.
     """
 
-    keep: float
-    remove: Literal["channels", "blocks"] = "channels"
-    importance: Literal["magnitude", "batchnorm", "taylor"] = "magnitude"
-    allocation: Literal["uniform", "global"] = "uniform"
+    keep: float | None = None
+    latency: float | None = None
+    on: str | None = None
+    remove: Literal["channels", "blocks", "both"] | None = None
+    importance: Literal["magnitude", "batchnorm", "taylor"] | None = None
+    allocation: Literal["uniform", "global"] | None = None
     align: int | None = None
     exclude: tuple[str, ...] = ()
+    steps: int = 1
 
     def __post_init__(self) -> None:
         self.options(align=1, seed=0)  # the bounds are there
+        if self.on is not None and self.latency is None:
+            raise ConfigError(f"prune: target '{self.on}' is named and no latency is asked for")
+        if self.steps < 1:
+            raise ConfigError(f"prune: steps: expected at least 1, got {self.steps}")
 
     def options(self, *, align: int, seed: int) -> PruneOptions:
         """Returns what the pass takes; ``align`` is that of the targets."""
         own = self.align if self.align is not None else align
-        return PruneOptions(**{**_fields(self), "align": own}, seed=seed)
+        return PruneOptions(**{**_shared(self, PruneOptions), "align": own}, seed=seed)
+
+    @property
+    def share(self) -> float:
+        """The share that is asked for, of the arithmetic or of the time."""
+        share = self.keep if self.latency is None else self.latency
+        if share is None:
+            raise InternalError("a pruning without a share")
+        return share
 
     @property
     def title(self) -> str:
         """What people read."""
-        return f"prune {self.remove} to {self.keep:.0%} of the MACs"
+        options = self.options(align=1, seed=0)
+        what = {"channels": "channels", "blocks": "blocks", "both": "channels and blocks"}[options.removes]
+        where = "" if self.on is None else f" on {self.on}"
+        steps = "" if self.steps == 1 else f" in {self.steps} steps"
+        return f"prune {what} to {options.asked}{where}{steps}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,23 +174,57 @@ class StageFile:
 def parse_prune(text: str) -> PruneStage:
     """Reads what ``--prune`` is given.
 
-    >>> parse_prune("0.5").remove, parse_prune("blocks=0.6").remove
-    ('channels', 'blocks')
+    >>> parse_prune("0.5").keep, parse_prune("blocks=0.6").remove, parse_prune("latency=0.6@x86-cpu").on
+    (0.5, 'blocks', 'x86-cpu')
 
     Raises:
-        ConfigError: It is neither a share nor ``blocks=`` or ``macs=`` with one.
+        ConfigError: It is neither a share nor ``macs=``, ``blocks=`` or ``latency=`` with one.
     """
     name, equals, number = text.rpartition("=")
-    known = {"": "channels", "macs": "channels", "blocks": "blocks"}
-    if name not in known or (equals and not name):
-        raise ConfigError(f"--prune: '{text}': unknown '{name}'", hint=nearest(name, ["macs", "blocks"]))
+    if name not in ("", "macs", "blocks", "latency") or (equals and not name):
+        raise ConfigError(f"--prune: '{text}': unknown '{name}'", hint=nearest(name, ["macs", "blocks", "latency"]))
+    number, at, target = number.partition("@")
     try:
-        keep = float(number)
+        share = float(number)
     except ValueError:
         raise ConfigError(
-            f"--prune: expected the share of the multiply-accumulates to keep, such as 0.5 or blocks=0.5, got '{text}'"
+            f"--prune: expected a share to keep, such as 0.5, blocks=0.5 or latency=0.6, got '{text}'"
         ) from None
-    return PruneStage(keep=keep, remove="blocks" if known[name] == "blocks" else "channels")
+    if at and (name != "latency" or not target):
+        raise ConfigError(f"--prune: '{text}': a target is named behind a latency alone", hint="latency=0.6@x86-cpu")
+    if name == "latency":
+        return PruneStage(latency=share, on=target if at else None)
+    return PruneStage(keep=share, remove="blocks" if name == "blocks" else None)
+
+
+def in_steps(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Writes each pruning in steps as several prunings, each with its part of the epochs of the training behind it.
+
+    The shares are even in ratio: 0.25 in two steps is 0.5 and then 0.25, of the network that the first one is given.
+
+    Raises:
+        ConfigError: No training follows, or one of fewer epochs than there are steps.
+    """
+    result: list[Stage] = []
+    for place, stage in enumerate(stages):
+        if isinstance(stage, DistillStage) and place and _steps(stages[place - 1]) > 1:
+            continue  # its epochs are in the steps
+        count = _steps(stage)
+        if not isinstance(stage, PruneStage) or count == 1:
+            result.append(stage)
+            continue
+        training = stages[place + 1] if place + 1 < len(stages) else None
+        if not isinstance(training, DistillStage) or training.epochs < count:
+            raise ConfigError(
+                f"prune: {count} steps need a training behind them of at least as many epochs",
+                hint="give epochs (--distill), or prune in one step",
+            )
+        for number in range(1, count + 1):
+            share = stage.share ** (number / count)
+            part = {"keep": share} if stage.latency is None else {"latency": share}
+            epochs = training.epochs * number // count - training.epochs * (number - 1) // count
+            result += [replace(stage, steps=1, **part), replace(training, epochs=epochs)]
+    return tuple(result)
 
 
 def read_stages(path: Path) -> StageFile | None:
@@ -200,14 +251,14 @@ def read_stages(path: Path) -> StageFile | None:
     return StageFile(calibration=calibration, stages=stages)
 
 
-def _fields(stage: PruneStage | DistillStage | QatStage) -> dict[str, Any]:
-    return {field.name: getattr(stage, field.name) for field in fields(stage)}
+def _steps(stage: Stage) -> int:
+    return stage.steps if isinstance(stage, PruneStage) else 1
 
 
-def _shared(stage: DistillStage | QatStage, kind: type[TrainOptions] | type[DistillOptions] | type[QatOptions]) -> Any:
+def _shared(stage: Stage, kind: type[PruneOptions | TrainOptions | DistillOptions | QatOptions]) -> dict[str, Any]:
     """The stage's fields that a pass's options have too, by the same names."""
     known = {field.name for field in fields(kind)}
-    return {name: value for name, value in _fields(stage).items() if name in known}
+    return {field.name: getattr(stage, field.name) for field in fields(stage) if field.name in known}
 
 
 def _stage(path: Path, index: int, table: Any) -> Stage:

@@ -1,6 +1,7 @@
 """Structured pruning on the graph: labels (what goes together), choice, surgery, and the oracle that checks it."""
 
 from edgekit.passes.prune.options import PruneOptions
+from edgekit.passes.prune.plan import Measures, Plan
 from edgekit.passes.prune.prune import Prune, multiply_accumulates
 
-__all__ = ["Prune", "PruneOptions", "multiply_accumulates"]
+__all__ = ["Measures", "Plan", "Prune", "PruneOptions", "multiply_accumulates"]

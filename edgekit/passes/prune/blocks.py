@@ -13,7 +13,7 @@ from edgekit.passes.prune.flow import Flow
 from edgekit.program import Program
 from edgekit.progress import ProgressTask
 
-__all__ = ["Block", "choose_blocks", "find_blocks", "macs_without", "without_blocks"]
+__all__ = ["Block", "BlockPrices", "Distance", "find_blocks", "running_without", "without_blocks"]
 
 _ADD = torch.ops.aten.add.Tensor
 Distance = Callable[[Program], float]
@@ -56,19 +56,6 @@ def find_blocks(flow: Flow) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def macs_without(flow: Flow, removed: Collection[Block]) -> float:
-    """Returns the multiply-accumulates of one image that are left when blocks leave."""
-    alive = _alive(flow.program.graph.graph, {block.total: block.shortcut for block in removed})
-    total = 0.0
-    for cost in flow.costs:
-        if cost.node.name in alive:
-            product = cost.factor
-            for axis in cost.axes:
-                product *= len(axis)
-            total += product
-    return total
-
-
 def without_blocks(program: Program, removed: Collection[Block]) -> Program:
     """Returns a copy in which each block's sum is its shortcut."""
     copied = program.copied()
@@ -82,44 +69,53 @@ def without_blocks(program: Program, removed: Collection[Block]) -> Program:
     return replace(copied, inputs=program.inputs, outputs=program.outputs)
 
 
-def choose_blocks(
-    flow: Flow, blocks: Sequence[Block], distance: Distance, *, keep: float, bar: ProgressTask
-) -> tuple[Block, ...]:
-    """Removes, one after the other, the block whose removal costs least per multiply-accumulate saved.
+class BlockPrices:
+    """What the removal of each block costs, measured when it is asked for.
 
-    The cost of each is measured anew after every removal, on the program without those that have left: two blocks may
-    each be dispensable and not both.
+    A block's cost is how much further the answers move when it leaves too. It is measured again, on the program
+    without those that have left, before the block is given as the cheapest: two blocks may each be dispensable and not
+    both. A cost that was measured earlier only decides which block is looked at next.
 
     Args:
-        flow: The labels of the program.
+        program: With all blocks.
         blocks: What can leave.
         distance: Of a program from the whole one, on images.
-        keep: Share of the multiply-accumulates to keep.
         bar: Advanced once per program that was looked at.
-
-    Returns:
-        The blocks to remove; all of them if that is not enough.
     """
-    total = macs_without(flow, ())
-    chosen: list[Block] = []
-    left = total
-    while left > keep * total and len(chosen) < len(blocks):
-        best: tuple[float, float, Block] | None = None
-        for block in blocks:
-            if block in chosen:
-                continue
-            after = macs_without(flow, [*chosen, block])
-            if after >= left:
-                continue
-            price = distance(without_blocks(flow.program, [*chosen, block])) / (left - after)
-            bar.advance()
-            if best is None or price < best[0]:
-                best = (price, after, block)
-        if best is None:
-            break
-        left = best[1]
-        chosen.append(best[2])
-    return tuple(chosen)
+
+    def __init__(self, program: Program, blocks: Sequence[Block], distance: Distance, bar: ProgressTask) -> None:
+        self._program, self._distance, self._bar = program, distance, bar
+        self._left = list(blocks)
+        self._costs: dict[str, float] = {}
+        self._measured: dict[str, int] = {}
+        self._moved = 0.0
+        self.removed: tuple[Block, ...] = ()
+
+    def cheapest(self, saved: Callable[[Block], float]) -> tuple[float, Block] | None:
+        """Returns the lowest cost per unit of what is saved, and its block; None where no block saves anything."""
+        gains = {block.total: saved(block) for block in self._left}
+        worth = [block for block in self._left if gains[block.total] > 0]
+        for block in worth:
+            if block.total not in self._costs:
+                self._measure(block)
+        while worth:
+            block = min(worth, key=lambda item: self._costs[item.total] / gains[item.total])
+            if self._measured[block.total] == len(self.removed):
+                return self._costs[block.total] / gains[block.total], block
+            self._measure(block)
+        return None
+
+    def remove(self, block: Block) -> None:
+        """Notes that a block leaves."""
+        self._moved += self._costs[block.total]
+        self._left.remove(block)
+        self.removed = (*self.removed, block)
+
+    def _measure(self, block: Block) -> None:
+        distance = self._distance(without_blocks(self._program, (*self.removed, block)))
+        self._costs[block.total] = distance - self._moved
+        self._measured[block.total] = len(self.removed)
+        self._bar.advance()
 
 
 def _between(source: fx.Node, end: fx.Node) -> list[fx.Node]:
@@ -139,8 +135,9 @@ def _between(source: fx.Node, end: fx.Node) -> list[fx.Node]:
     return [node for node in order if node in needed]
 
 
-def _alive(graph: fx.Graph, replaced: dict[str, str]) -> set[str]:
-    """Returns the names of the nodes that an output depends on, when some nodes stand for another one."""
+def running_without(graph: fx.Graph, removed: Collection[Block]) -> set[str]:
+    """Returns the names of the nodes that an output depends on when blocks leave."""
+    replaced = {block.total: block.shortcut for block in removed}
     nodes = {node.name: node for node in graph.nodes}
     waiting = [node.name for node in graph.nodes if node.op == "output"]
     alive: set[str] = set()

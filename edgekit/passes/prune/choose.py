@@ -1,4 +1,4 @@
-"""Which units go: uniform or global allocation, until the arithmetic that is left meets what was asked for."""
+"""Which units or blocks go, until the arithmetic that is left meets what was asked for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from edgekit.passes.prune.arithmetic import Arithmetic
+from edgekit.passes.prune.blocks import Block, BlockPrices
 from edgekit.passes.prune.flow import Flow
 from edgekit.passes.prune.units import Group, Unit
 
-__all__ = ["Arithmetic", "Importance", "choose_global", "choose_uniform", "keep_steps"]
+__all__ = [
+    "Importance",
+    "choose_blocks",
+    "choose_global",
+    "choose_uniform",
+    "keep_steps",
+    "levels",
+    "never_empty",
+    "ranked",
+]
 
 Importance = Mapping[int, float]
 """A unit's representative to its importance; only the order inside a group, and for global allocation between groups,
@@ -19,21 +30,6 @@ counts."""
 _SEARCH_STEPS = 40
 # No layer loses more than this under global allocation: a layer of two channels is a bottleneck whatever its weights.
 _MOST = 0.9
-
-
-class Arithmetic:
-    """Multiply-accumulates that are left when units go."""
-
-    def __init__(self, flow: Flow) -> None:
-        self._costs = [(cost.factor, [flow.labels.find(axis) for axis in cost.axes]) for cost in flow.costs]
-        self._size = len(flow.labels)
-        self.total = self.left(())
-
-    def left(self, gone: Sequence[int]) -> float:
-        """Returns the multiply-accumulates of one image without the units ``gone``."""
-        alive = np.ones(self._size, dtype=bool)
-        alive[list(gone)] = False
-        return sum(factor * math.prod(int(alive[axis].sum()) for axis in axes) for factor, axes in self._costs)
 
 
 def keep_steps(group: Group, align: int) -> int:
@@ -56,12 +52,12 @@ def choose_uniform(
     Returns:
         The units to remove: the smallest share that is enough, or the largest possible if none is.
     """
-    ranked = [_ranked(group, importance) for group in groups]
+    orders = [ranked(group, importance) for group in groups]
 
     def taken(share: float) -> list[Unit]:
         return [
             unit
-            for group, units in zip(groups, ranked, strict=True)
+            for group, units in zip(groups, orders, strict=True)
             for unit in units[: _removable(group, math.ceil(share * len(units)), align)]
         ]
 
@@ -72,13 +68,13 @@ def choose_global(
     flow: Flow, groups: Sequence[Group], importance: Importance, *, keep: float, align: int
 ) -> tuple[Unit, ...]:
     """Takes the units below one bound of importance, over all groups at once; see :func:`choose_uniform`."""
-    ranked = [_ranked(group, importance) for group in groups]
-    values = np.sort(np.array([importance[unit.root] for units in ranked for unit in units]))
+    orders = [ranked(group, importance) for group in groups]
+    values = np.sort(np.array([importance[unit.root] for units in orders for unit in units]))
 
     def taken(share: float) -> list[Unit]:
         bound = values[min(len(values) - 1, int(share * len(values)))] if len(values) else 0.0
         result: list[Unit] = []
-        for group, units in zip(groups, ranked, strict=True):
+        for group, units in zip(groups, orders, strict=True):
             count = sum(importance[unit.root] < bound for unit in units)
             result += units[: _removable(group, min(count, int(_MOST * len(units))), align)]
         return result
@@ -86,8 +82,39 @@ def choose_global(
     return _search(flow, taken, keep=keep)
 
 
-def _ranked(group: Group, importance: Importance) -> list[Unit]:
+def choose_blocks(flow: Flow, prices: BlockPrices, *, keep: float) -> tuple[Block, ...]:
+    """Removes, one after the other, the block whose removal costs least per multiply-accumulate saved.
+
+    Args:
+        flow: The labels.
+        prices: Of the blocks that can leave.
+        keep: Share of the multiply-accumulates to keep.
+
+    Returns:
+        The blocks to remove; all of them if that is not enough.
+    """
+    arithmetic = Arithmetic(flow)
+
+    def left(*more: Block) -> float:
+        return arithmetic.left((), (*prices.removed, *more))
+
+    while left() > keep * arithmetic.total:
+        found = prices.cheapest(lambda block: left() - left(block))
+        if found is None:
+            break
+        prices.remove(found[1])
+    return prices.removed
+
+
+def ranked(group: Group, importance: Importance) -> list[Unit]:
+    """Returns the units of a group, the least important first."""
     return sorted(group.units, key=lambda unit: importance[unit.root])
+
+
+def levels(group: Group, align: int) -> tuple[int, ...]:
+    """Returns how many units may go so that what is left is aligned: from 0 to the most that can."""
+    counts = {_removable(group, wanted, align) for wanted in range(len(group.units) + 1)}
+    return tuple(sorted(counts))
 
 
 def _removable(group: Group, wanted: int, align: int) -> int:
@@ -118,6 +145,11 @@ def _search(flow: Flow, taken: Callable[[float], list[Unit]], *, keep: float) ->
     return best
 
 
+def never_empty(flow: Flow, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """Returns the units without those whose removal would leave a dimension empty; the last of each comes back."""
+    return _never_empty(_dimensions(flow), units)
+
+
 def _dimensions(flow: Flow) -> tuple[frozenset[int], ...]:
     """The classes on each dimension that could vanish; those with a class that stays cannot."""
     axes = [axis.labels for value in flow.parameters.values() for axis in value if axis is not None]
@@ -125,7 +157,7 @@ def _dimensions(flow: Flow) -> tuple[frozenset[int], ...]:
     return tuple(item for item in classes if item and all(flow.labels.reason(root) is None for root in item))
 
 
-def _never_empty(dimensions: Sequence[frozenset[int]], units: list[Unit]) -> tuple[Unit, ...]:
+def _never_empty(dimensions: Sequence[frozenset[int]], units: Sequence[Unit]) -> tuple[Unit, ...]:
     """Gives back the last chosen (most important) unit of any dimension that would vanish."""
     gone = {unit.root: position for position, unit in enumerate(units)}
     for roots in dimensions:

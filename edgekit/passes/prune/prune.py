@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from edgekit.config import nearest
-from edgekit.errors import ConfigError, InternalError, StageError
+from edgekit.config import to_dict
+from edgekit.errors import ConfigError
 from edgekit.passes.contract import PassContext, PassResult
-from edgekit.passes.prune.blocks import choose_blocks, find_blocks, macs_without, without_blocks
-from edgekit.passes.prune.choose import Arithmetic, choose_global, choose_uniform
+from edgekit.passes.prune.arithmetic import Arithmetic
 from edgekit.passes.prune.flow import Flow, trace
-from edgekit.passes.prune.importance import Loss, by_batch_norm, by_magnitude, by_taylor
-from edgekit.passes.prune.labels import Frozen
 from edgekit.passes.prune.options import PruneOptions
 from edgekit.passes.prune.oracle import check_exact
+from edgekit.passes.prune.plan import Measures, Plan, exclude, make_plan, without
 from edgekit.passes.prune.rules import TABLE
-from edgekit.passes.prune.shuffle import folded_shuffles, unfolded_shuffles
+from edgekit.passes.prune.shuffle import unfolded_shuffles
 from edgekit.passes.prune.surgery import cut_out
-from edgekit.passes.prune.units import Group, Unit, find_groups, find_kept
+from edgekit.passes.prune.units import find_groups, find_kept
 from edgekit.program import Program, Record, Skipped
+from edgekit.progress import Progress
 
-__all__ = ["Prune", "distance_on", "multiply_accumulates"]
+__all__ = ["Prune", "multiply_accumulates"]
 
-Batches = Callable[[], Iterable[tuple[torch.Tensor, ...]]]
 _STAGE = "prune"
 _CLOSE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prune:
-    """Removes channels or residual blocks.
+    """Removes channels, residual blocks, or both.
 
     Attributes:
         options: What to remove, and how much.
-        batches: Gives float inputs of the program, batch by batch, anew at each call: for ``taylor`` and for blocks.
-        loss: For ``taylor``: outputs and the batch's number to a scalar. None takes the cross entropy of the first
-            output against its own strongest class, which needs no labels.
+        measures: Images, loss and clock, as far as the options need them.
+        plan: What leaves, from :meth:`choose` on the same program; None chooses.
     """
 
     options: PruneOptions
-    batches: Batches | None = None
-    loss: Loss | None = None
+    measures: Measures = field(default_factory=Measures)
+    plan: Plan | None = None
 
     @property
     def name(self) -> str:
@@ -53,15 +46,31 @@ class Prune:
         return _STAGE
 
     def check(self, program: Program) -> None:
-        """Refuses what needs images and has none.
+        """Refuses what needs images or a clock and has none.
 
         Raises:
-            ConfigError: There are no images to measure on.
+            ConfigError: There is nothing to measure on.
         """
-        needs = "removing blocks" if self.options.remove == "blocks" else "importance 'taylor'"
-        measured = self.options.remove == "blocks" or self.options.importance == "taylor"
-        if measured and self.batches is None:
+        options = self.options
+        if options.latency is not None and self.measures.clock is None:
+            raise ConfigError("prune: latency is measured on the target, and it cannot be timed here")
+        if options.latency is not None:
+            needs = "latency"
+        else:
+            needs = "removing blocks" if options.removes == "blocks" else "importance 'taylor'"
+        measured = options.latency is not None or options.removes == "blocks" or options.importance == "taylor"
+        if measured and self.measures.batches is None:
             raise ConfigError(f"prune: {needs} is measured on images, and there are none", hint="give --data")
+
+    def choose(self, program: Program, progress: Progress) -> Plan:
+        """Chooses what leaves; for one process to tell others, and for a training that may be resumed.
+
+        Raises:
+            ConfigError: A pattern of excluded layers fits none.
+            StageError: Nothing can be removed.
+        """
+        flow = self._traced(unfolded_shuffles(program))
+        return make_plan(flow, self.options, self.measures, progress=progress)
 
     def run(self, program: Program, context: PassContext) -> PassResult:
         """Prunes; see :class:`PruneOptions`.
@@ -70,160 +79,82 @@ class Prune:
             ConfigError: A pattern of excluded layers fits none.
             StageError: Nothing can be removed, or the check failed: then nothing is changed.
         """
-        if self.options.remove == "blocks":
-            return PassResult(program=self._blocks(program, context))
-        return PassResult(program=self._channels(program, context))
-
-    def _channels(self, program: Program, context: PassContext) -> Program:
         work = unfolded_shuffles(program)
-        with context.progress.task("pruning", 4) as bar:
-            flow = trace(work, TABLE)
-            _exclude(flow, self.options.exclude)
-            groups = find_groups(flow)
+        flow = self._traced(work)
+        plan = self.plan
+        if plan is None:
+            plan = make_plan(flow, self.options, self.measures, progress=context.progress)
+        groups = find_groups(flow)
+        units = tuple(unit for group in groups for unit in group.units if unit.root in set(plan.units))
+        error = None
+        with context.progress.task("pruning", 2) as bar:
+            if units:
+                narrow = cut_out(work, plan.units)
+                bar.advance()
+                error = check_exact(work, narrow, units, seed=self.options.seed)
+            pruned = without(work, plan.units, plan.blocks)
             bar.advance()
-            units = self._chosen(flow, groups)
-            if not units:
-                raise _nothing(program, flow, "channels")
-            bar.advance()
-            pruned = cut_out(work, [unit.root for unit in units])
-            bar.advance()
-            error = check_exact(work, pruned, units, seed=self.options.seed)
-            bar.advance()
-        arithmetic = Arithmetic(flow)
-        left = arithmetic.left([unit.root for unit in units]) / arithmetic.total
-        gone = {unit.root for unit in units}
-        widths = [
-            {
-                "layers": list(group.layers),
-                "before": group.size,
-                "after": group.size - group.width * sum(unit.root in gone for unit in group.units),
-            }
-            for group in groups
-        ]
-        narrowed = sum(item["after"] != item["before"] for item in widths)
-        details = {
-            **self._facts(program, pruned, arithmetic.total, left),
-            "oracle": error,
-            "widths": widths,
-        }
-        skipped = [
-            Skipped(what="channels", where=item.layer, why=f"{item.reason.why} ({item.reason.where})")
-            for item in find_kept(flow)
-        ]
-        summary = (
-            f"{narrowed} of {len(groups)} widths narrowed, {left:.1%} of the MACs left (asked {self.options.keep:.0%})"
-        )
-        record = Record(
-            stage=_STAGE,
-            summary=summary,
-            changed=len(units),
-            skipped=(*skipped, *self._missed(left)),
-            details=details,
-        )
-        return folded_shuffles(pruned).recorded(record)
+        return PassResult(program=pruned.recorded(self._record(program, pruned, flow, plan, error)))
 
-    def _chosen(self, flow: Flow, groups: Sequence[Group]) -> tuple[Unit, ...]:
-        options = self.options
-        if options.importance == "taylor":
-            if self.batches is None:
-                raise InternalError("taylor importance was asked for without images")
-            loss = own_class if self.loss is None else self.loss
-            importance = by_taylor(flow, groups, self.batches(), loss)
-        else:
-            importance = (by_magnitude if options.importance == "magnitude" else by_batch_norm)(flow, groups)
-        choose = choose_uniform if options.allocation == "uniform" else choose_global
-        return choose(flow, groups, importance, keep=options.keep, align=options.align)
+    def _traced(self, work: Program) -> Flow:
+        flow = trace(work, TABLE)
+        exclude(flow, self.options.exclude)
+        return flow
 
-    def _blocks(self, program: Program, context: PassContext) -> Program:
-        if self.batches is None:
-            raise InternalError("blocks were to be removed without images")
-        flow = trace(program, TABLE)
-        blocks = tuple(
-            block
-            for block in find_blocks(flow)
-            if not any(fnmatchcase(layer, pattern) for layer in block.layers for pattern in self.options.exclude)
-        )
-        if not blocks:
-            raise _nothing(program, flow, "residual blocks")
-        distance = distance_on(program, self.batches)
-        with context.progress.task("choosing blocks", None) as bar:
-            chosen = choose_blocks(flow, blocks, distance, keep=self.options.keep, bar=bar)
-        total = macs_without(flow, ())
-        left = macs_without(flow, chosen) / total
-        pruned = without_blocks(program, chosen)
-        details = {
-            **self._facts(program, pruned, total, left),
-            "removed": [list(block.layers) for block in chosen],
-            "distance": distance(pruned),
-        }
-        record = Record(
-            stage=_STAGE,
-            summary=f"{len(chosen)} of {len(blocks)} residual blocks removed, {left:.1%} of the MACs left "
-            f"(asked {self.options.keep:.0%})",
-            changed=len(chosen),
-            skipped=self._missed(left),
-            details=details,
-        )
-        return pruned.recorded(record)
-
-    def _facts(self, program: Program, pruned: Program, macs: float, left: float) -> dict[str, Any]:
-        return {
-            "asked": self.options.keep,
-            "remove": self.options.remove,
+    def _record(self, program: Program, pruned: Program, flow: Flow, plan: Plan, error: float | None) -> Record:
+        options, arithmetic = self.options, Arithmetic(flow)
+        left = arithmetic.left(plan.units, plan.blocks) / arithmetic.total
+        parts: list[str] = []
+        skipped: list[Skipped] = []
+        details: dict[str, Any] = {
+            "asked": to_dict({"keep": options.keep, "latency": options.latency}),
+            "remove": options.removes,
             "macs_left": left,
-            "macs_before": macs,
+            "macs_before": arithmetic.total,
             "parameters_before": program.parameter_count,
             "parameters_after": pruned.parameter_count,
         }
-
-    def _missed(self, left: float) -> tuple[Skipped, ...]:
-        if left <= self.options.keep * (1 + _CLOSE):
-            return ()
-        why = f"asked for {self.options.keep:.0%} of the MACs, {left:.1%} is the least that can be reached"
-        return (Skipped(what="pruning", where="the whole network", why=why),)
-
-
-def distance_on(program: Program, batches: Batches) -> Callable[[Program], float]:
-    """Returns how far a program's outputs are from ``program``'s on images: squared, relative to their variance."""
-    whole = [program.run(*batch) for batch in batches()]
-
-    def distance(other: Program) -> float:
-        gap = scale = 0.0
-        for batch, expected in zip(batches(), whole, strict=True):
-            for mine, its in zip(other.run(*batch), expected, strict=True):
-                gap += float((mine - its).double().square().sum())
-                scale += float((its - its.mean()).double().square().sum())
-        return gap / max(scale, 1e-30)
-
-    return distance
-
-
-def own_class(outputs: tuple[torch.Tensor, ...], number: int) -> torch.Tensor:
-    """Returns the cross entropy of the first output (N, classes, ...) against its own strongest class."""
-    scores = outputs[0]
-    return torch.nn.functional.cross_entropy(scores, scores.detach().argmax(dim=1))
-
-
-def _exclude(flow: Flow, patterns: Sequence[str]) -> None:
-    layers = {name.removesuffix(".weight"): name for (name, _), roles in flow.roles.items() if "out" in roles}
-    for pattern in patterns:
-        matched = [name for layer, name in layers.items() if fnmatchcase(layer, pattern)]
-        if not matched:
-            raise ConfigError(f"prune: no layer is called '{pattern}'", hint=nearest(pattern, list(layers)))
-        for name in matched:
-            for dim, axis in enumerate(flow.parameters[name]):
-                if axis is not None and "out" in flow.roles.get((name, dim), ()):
-                    flow.labels.freeze(axis.labels, Frozen(where=name, why=f"it was excluded by '{pattern}'"))
+        if options.removes != "blocks":
+            widths = _widths(flow, plan)
+            narrowed = sum(item["after"] != item["before"] for item in widths)
+            parts.append(f"{narrowed} of {len(widths)} widths narrowed")
+            details |= {"oracle": error, "widths": widths}
+            skipped += [
+                Skipped(what="channels", where=item.layer, why=f"{item.reason.why} ({item.reason.where})")
+                for item in find_kept(flow)
+            ]
+        if options.removes != "channels":
+            parts.append(f"{len(plan.blocks)} residual blocks removed")
+            details["removed"] = [list(block.layers) for block in plan.blocks]
+        parts.append(f"{left:.1%} of the MACs left")
+        reached, what = left, "MACs"
+        if plan.trials:
+            reached, what = plan.trials[-1].measured, "time"
+            parts.append(f"{reached:.1%} of the time")
+            details["trials"] = to_dict(plan.trials)
+        wanted = options.keep if options.latency is None else options.latency
+        if wanted is not None and reached > wanted * (1 + _CLOSE):
+            why = f"asked for {wanted:.0%} of the {what}, {reached:.1%} is the least that can be reached"
+            skipped.append(Skipped(what="pruning", where="the whole network", why=why))
+        return Record(
+            stage=_STAGE,
+            summary=f"{', '.join(parts)} (asked {options.asked})",
+            changed=len(plan.units) + len(plan.blocks),
+            skipped=tuple(skipped),
+            details=details,
+        )
 
 
-def _nothing(program: Program, flow: Flow, what: str) -> StageError:
-    reasons = [f"{item.layer}: {item.reason.why}" for item in find_kept(flow)[:5]]
-    unknown = [f"no rule for {operator} (first at {place})" for operator, place in list(flow.unknown.items())[:3]]
-    lines = "\n  ".join([*reasons, *unknown])
-    return StageError(
-        f"pruning found no {what} of '{program.name}' that could be removed" + (f"\n  {lines}" if lines else ""),
-        hint="compile without --prune, or leave out --prune-exclude",
-    )
+def _widths(flow: Flow, plan: Plan) -> list[dict[str, Any]]:
+    gone = set(plan.units)
+    return [
+        {
+            "layers": list(group.layers),
+            "before": group.size,
+            "after": group.size - group.width * sum(unit.root in gone for unit in group.units),
+        }
+        for group in find_groups(flow)
+    ]
 
 
 def multiply_accumulates(program: Program) -> float:

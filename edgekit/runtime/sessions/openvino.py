@@ -209,15 +209,36 @@ class OpenVinoSession:
 
     def layers(self) -> tuple[LayerRecord, ...]:
         """What really runs inside, in execution order, with its precision."""
-        operations = [
-            (op, {key: _text(value) for key, value in op.get_rt_info().items()}) for op in self._runtime_ops()
-        ]
+        operations = [(op, _facts(op)) for op in self._runtime_ops()]
         operations.sort(key=lambda item: int(item[1].get("execOrder", "0")))
         return tuple(
             _layer_record(op.get_friendly_name(), facts)
             for op, facts in operations
             if facts.get("layerType", "") not in _NOT_EXECUTED_KINDS
         )
+
+    def layer_seconds(self, feeds: Mapping[str, Array], *, runs: int) -> dict[str, float]:
+        """Runs the engine and returns the time of each layer by its name, on average without disturbed runs.
+
+        The engine must have been compiled with ``PERF_COUNT``; layers that are fused into others take no time.
+        """
+        arrays = _tensors(self._check.arrays(feeds))
+        operations = {op.get_friendly_name(): _facts(op) for op in self._runtime_ops()}
+        names = {friendly: _layer_record(friendly, facts).name for friendly, facts in operations.items()}
+        samples: dict[str, list[float]] = {}
+        request = self._pool.acquire()
+        try:
+            for _ in range(runs):
+                request.infer(arrays, False, False)
+                for item in request.get_profiling_info():
+                    if item.node_name in names:
+                        seconds = item.real_time.total_seconds()
+                        samples.setdefault(names[item.node_name], []).append(seconds)
+        except RuntimeError as error:
+            raise self._failure(error) from error
+        finally:
+            self._pool.release(request)
+        return {name: _undisturbed(values) for name, values in samples.items()}
 
     def describe(self) -> dict[str, str]:
         """Facts for reports."""
@@ -307,6 +328,16 @@ def _layer_record(friendly: str, facts: Mapping[str, str]) -> LayerRecord:
         precision=_PRECISIONS.get(precision, precision),
         compute=kind in _COMPUTE_KINDS,
     )
+
+
+def _facts(op: Any) -> dict[str, str]:
+    return {key: _text(value) for key, value in op.get_rt_info().items()}
+
+
+def _undisturbed(values: list[float]) -> float:
+    """The mean of values that are not far above the median, which alone is coarse: counters have steps of 1 us."""
+    bound = 1.5 * float(np.median(values))
+    return float(np.mean([value for value in values if value <= bound]))
 
 
 def _text(value: Any) -> str:

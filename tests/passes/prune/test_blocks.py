@@ -12,9 +12,11 @@ from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
 from edgekit.passes import PassContext, run_passes
 from edgekit.passes.prune import Prune, PruneOptions
-from edgekit.passes.prune.blocks import find_blocks, macs_without, without_blocks
+from edgekit.passes.prune.arithmetic import Arithmetic
+from edgekit.passes.prune.blocks import find_blocks, without_blocks
+from edgekit.passes.prune.distance import distance_on
 from edgekit.passes.prune.flow import trace
-from edgekit.passes.prune.prune import distance_on
+from edgekit.passes.prune.plan import Measures
 from edgekit.passes.prune.rules import TABLE
 from edgekit.program import Program
 from edgekit.progress import SilentProgress
@@ -74,7 +76,7 @@ def test_a_shortcut_with_a_layer_of_its_own_is_no_block() -> None:
 def test_the_blocks_that_do_least_leave() -> None:
     program = weak()
     options = PruneOptions(keep=0.6, remove="blocks")
-    pruned = run_passes(program, [Prune(options=options, batches=images)], CONTEXT)
+    pruned = run_passes(program, [Prune(options=options, measures=Measures(batches=images))], CONTEXT)
     record = pruned.history[-1]
     assert record.details["removed"] == [
         ["body.blocks.1.one", "body.blocks.1.two"],
@@ -86,7 +88,7 @@ def test_the_blocks_that_do_least_leave() -> None:
     names = dict(pruned.graph.named_parameters())
     assert not any(".blocks.1." in name or ".blocks.2." in name for name in names)
     assert record.details["macs_left"] <= 0.6
-    assert record.details["distance"] < 0.01
+    assert distance_on(program, images)(pruned) < 0.01
 
 
 def test_a_program_without_a_block_is_the_one_with_its_branch_at_zero() -> None:
@@ -110,13 +112,14 @@ def test_neighbouring_blocks_leave_together() -> None:
     assert [name for name, _ in rest.graph.named_parameters() if "blocks" in name] == []
     assert rest.run(*next(images()))[0].shape == (4, 5)
     # 2 layers of 8 x 8 x 9 per pixel and block, beside the stem's 3 x 8 x 9 and the head's 40.
-    assert macs_without(flow, blocks) == 16 * 16 * 216 + 40
-    assert macs_without(flow, ()) - macs_without(flow, blocks[:1]) == 16 * 16 * 2 * 576
+    arithmetic = Arithmetic(flow)
+    assert arithmetic.left((), blocks) == 16 * 16 * 216 + 40
+    assert arithmetic.total - arithmetic.left((), blocks[:1]) == 16 * 16 * 2 * 576
 
 
 def test_excluded_blocks_stay() -> None:
     options = PruneOptions(keep=0.1, remove="blocks", exclude=("body.blocks.1.*",))
-    pruned = run_passes(weak(), [Prune(options=options, batches=images)], CONTEXT)
+    pruned = run_passes(weak(), [Prune(options=options, measures=Measures(batches=images))], CONTEXT)
     assert ["body.blocks.1.one", "body.blocks.1.two"] not in pruned.history[-1].details["removed"]
     assert any("is the least that can be reached" in item.why for item in pruned.history[-1].skipped)
 

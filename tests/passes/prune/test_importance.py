@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.frontend import load_program
-from edgekit.passes.prune.choose import Arithmetic
+from edgekit.passes.prune.arithmetic import Arithmetic
 from edgekit.passes.prune.flow import trace
 from edgekit.passes.prune.importance import by_batch_norm, by_magnitude, by_taylor
-from edgekit.passes.prune.prune import own_class
+from edgekit.passes.prune.plan import own_class
 from edgekit.passes.prune.rules import TABLE
 from edgekit.passes.prune.units import find_groups
 from edgekit.program import Program

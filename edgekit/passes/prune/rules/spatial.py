@@ -84,8 +84,9 @@ def _fewer_padded(cut: Any, node: fx.Node) -> None:
         before, after = amounts[2 * pair], amounts[2 * pair + 1]
         if axis is None or (before, after) == (0, 0):
             continue
-        amounts[2 * pair] = cut.left(axis.labels[:before])
-        amounts[2 * pair + 1] = cut.left(axis.labels[len(axis.labels) - after :])
+        # One side may lose all that it padded, unlike a dimension.
+        amounts[2 * pair] = int(cut.alive(axis.labels[:before]).sum())
+        amounts[2 * pair + 1] = int(cut.alive(axis.labels[len(axis.labels) - after :]).sum())
     set_named(node, "pad", amounts)
 
 
