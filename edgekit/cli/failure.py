@@ -86,12 +86,19 @@ def explain(error: BaseException) -> Failure:
     )
 
 
-def print_failure(error: BaseException, failure: Failure, *, debug: bool) -> None:
-    """Prints message and hint on stderr, after the traceback if that is asked for or the error is internal."""
+def print_failure(error: BaseException, failure: Failure, *, debug: bool, prefix: str = "") -> None:
+    """Prints message and hint on stderr, after the traceback if that is asked for or the error is internal.
+
+    Args:
+        error: What left the command.
+        failure: What :func:`explain` says of it.
+        debug: Show the traceback in any case.
+        prefix: Which of several processes speaks.
+    """
     if debug or failure.unforeseen:
         traceback.print_exception(error, file=sys.stderr)
     first = click.style("error:", fg="red", bold=True) if _coloured() else "error:"
-    click.echo(f"{first} {failure.message}", err=True)
+    click.echo(f"{prefix}{first} {failure.message}", err=True)
     if failure.hint is not None:
         click.echo(textwrap.indent(failure.hint, "  "), err=True)
 

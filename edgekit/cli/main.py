@@ -23,6 +23,7 @@ from edgekit import __version__
 from edgekit.cli.answer import Answer, print_document, print_text, stdout_kept_clean
 from edgekit.cli.failure import explain, print_failure
 from edgekit.cli.interrupt import Interrupts, noted_interrupts
+from edgekit.cli.processes import leave, place
 from edgekit.config import nearest
 from edgekit.errors import InternalError, UserError
 
@@ -100,13 +101,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``edgekit`` on the command line; None takes it from the process.
 
     Returns:
-        0, the answer's own code, or the code of the error's class: see :class:`edgekit.cli.failure.Failure`.
+        0, the answer's own code, or the code of the error's class: see :class:`edgekit.cli.failure.Failure`. One of
+        several processes that ``torchrun`` started does not return after an error: it ends.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in options and not {"-h", "--help"} & set(options)
     debug = "--debug" in options or os.environ.get("EDGEKIT_DEBUG", "0") not in ("", "0")
-    interrupts = Interrupts()
+    here, interrupts = place(), Interrupts()
     try:
         with (
             noted_interrupts() as interrupts,
@@ -114,14 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stdout_kept_clean() if as_json else contextlib.nullcontext(),
         ):
             if not debug:
-                warnings.showwarning = _show_warning
+                warnings.showwarning = _show_nothing if here.follows else _show_warning
             answer = cli.main(args=words, prog_name="edgekit", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - the outermost place: every error gets its exit code
         error = KeyboardInterrupt() if interrupts.seen else caught
         failure = explain(error)
-        print_failure(error, failure, debug=debug)
-        if as_json:
+        if not (here.follows and isinstance(error, KeyboardInterrupt)):
+            print_failure(error, failure, debug=debug, prefix=here.prefix)
+        if as_json and not here.follows:
             print_document("edgekit.error/1", failure.to_dict())
+        if here.size > 1:
+            leave(failure.exit_code)
         return failure.exit_code
     if not isinstance(answer, Answer):
         return answer if isinstance(answer, int) else 0
@@ -142,6 +147,17 @@ def _show_warning(
 ) -> None:
     """Shows a warning as one line; where in the code it comes from is for ``--debug``."""
     click.echo(f"warning: {message}", err=True)
+
+
+def _show_nothing(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Leaves a warning to the process that speaks for this one."""
 
 
 if __name__ == "__main__":

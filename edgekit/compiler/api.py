@@ -25,6 +25,7 @@ from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
 from edgekit.frontend.architecture import build_architecture
 from edgekit.passes import PassContext
+from edgekit.passes.train.world import leads
 from edgekit.program import Program
 from edgekit.progress import Progress, SilentProgress
 from edgekit.runtime.tasks.base import Spec
@@ -110,6 +111,7 @@ def compile(
         UserError: Something given is missing, wrong or contradictory.
         GateFailed: No candidate passed its gates.
         StageError: The model cannot be exported or built for the target.
+        SystemExit: With code 0, in the processes of ``torchrun`` but number 0, once what they share is done.
 
     Example:
         >>> report = edgekit.compile(module, task="task.toml", data="calib/", output="m.edge")  # doctest: +SKIP
@@ -146,7 +148,7 @@ def compile(
         resume=resume,
     )
     inputs = gather(options)
-    shown = SilentProgress() if progress is None else progress
+    shown = SilentProgress() if progress is None or not leads() else progress
     root = None if arch_path is None else Path(arch_path)
     with shown.task("exporting the model", 1) as bar:
         program = load_program(
@@ -164,6 +166,8 @@ def compile(
     if student is not None:
         pupil = _student(student, student_args, root, inputs, chosen)
     if not chosen:
+        if not leads():
+            raise SystemExit(0)
         return compile_program(program, inputs, options, images=images, progress=shown)
     return _shaped(program, pupil, inputs, options, images, shown)
 

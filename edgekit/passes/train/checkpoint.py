@@ -144,7 +144,10 @@ def read_state(folder: Path, fingerprint: Fingerprint, *, resume: bool) -> State
     if not path.exists():
         return None
     if not resume:
-        raise UserError(f"{path}: holds an earlier training", hint="go on with it (resume), or give another folder")
+        raise UserError(
+            f"{path}: holds an earlier training",
+            hint="go on with it (--resume, in Python resume=True), or give another folder",
+        )
     try:
         table = torch.load(path, map_location="cpu", weights_only=True)
         if table["format"] != _FORMAT:

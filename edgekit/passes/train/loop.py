@@ -323,7 +323,10 @@ class _Training:
     def _taken_up(self, fingerprint: Fingerprint) -> int | None:
         if self._keeping is None:
             return None
-        state = read_state(self._keeping.folder, fingerprint, resume=self._keeping.resume)
+        # Where machines train together, the file is on that of number 0.
+        keeping, leads = self._keeping, self._world.leads
+        found = read_state(keeping.folder, fingerprint, resume=keeping.resume) if leads else None
+        state = self._world.from_leader(found)
         if state is None:
             return None
         _fill(tensors_of(self._network), state.weights)

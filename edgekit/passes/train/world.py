@@ -6,16 +6,22 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from edgekit.errors import UserError
+from edgekit.errors import StageError, UserError
 
-__all__ = ["World", "joined_world"]
+__all__ = ["World", "joined_world", "leads"]
 
 T = TypeVar("T")
+
+# Number 0 may measure for hours while the others wait for it; that one of them is gone, torchrun notices by itself.
+_PATIENCE = timedelta(days=7)
+# What gloo says, in an error without a class of its own, when the other end of a connection has closed.
+_GONE = ("connection closed by peer", "connection reset by peer", "broken pipe", "connection refused")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +79,14 @@ def joined_world(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
 
     Raises:
         UserError: A GPU is asked for and torch sees none, or fewer than there are processes on this machine.
+        StageError: Another of the processes ended before its time.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     own = size > 1 and not dist.is_initialized()
     if own:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         if dist.is_available() and dist.is_initialized():
             yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
@@ -87,9 +94,27 @@ def joined_world(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
             dist.barrier()
         else:
             yield World(device=chosen)
+    except RuntimeError as error:
+        if size > 1 and _is_loss(error):
+            raise StageError(
+                "another of the processes that train together has ended",
+                hint="what it printed says why; with --resume the training goes on from the last whole epoch",
+            ) from error
+        raise
     finally:
         if own:
             dist.destroy_process_group()
+
+
+def leads() -> bool:
+    """Whether this process is number 0 of those that ``torchrun`` started, or alone; joins nothing."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or int(os.environ.get("RANK", "0")) == 0
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or any(words in str(error).lower() for words in _GONE)
 
 
 def _device(wanted: Literal["auto", "cpu", "cuda"], local: int) -> torch.device:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgekit.errors import UserError
+from edgekit.errors import StageError, UserError
 from edgekit.passes.train.checkpoint import CHECKPOINT
-from edgekit.passes.train.world import World, joined_world
+from edgekit.passes.train.world import World, joined_world, leads
 from tests.passes.train import processes
 from tests.passes.train.coloured import coloured
 
@@ -37,6 +37,29 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="wants a GPU of its own, torch sees 0"), joined_world("cuda"):
         pass
+
+
+@pytest.mark.parametrize(("size", "rank", "expected"), [("1", "0", True), ("2", "0", True), ("2", "1", False)])
+def test_number_0_leads(monkeypatch: pytest.MonkeyPatch, size: str, rank: str, expected: bool) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.setenv("RANK", rank)
+    assert leads() is expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [("pair.cc:537] Read error: Connection reset by peer", StageError), ("shapes do not fit", RuntimeError)],
+)
+def test_a_process_that_is_gone_is_no_error_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, message: str, expected: type[Exception]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    words = "another of the processes that train together has ended" if expected is StageError else message
+    with pytest.raises(expected, match=words), joined_world("cpu"):
+        raise RuntimeError(message)
 
 
 @pytest.mark.slow

@@ -1,0 +1,128 @@
+"""``torchrun -m edgekit compile``: killed and resumed it ends as if nothing had been, and as one process does."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import edgekit
+from edgekit.passes.train.checkpoint import CHECKPOINT
+from edgekit.runtime import load
+from tests.compiler.torchrun import Torchrun
+from tests.compiler.world import SPEC, model_inputs, picture, write_images
+from tests.networks import LABELS
+from tests.passes.train.processes import NoDropout
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc"),
+]
+RECIPE = """
+calibration = "fast"
+[[stage]]
+do = "prune"
+keep = 0.5
+align = 1
+[[stage]]
+do = "distill"
+epochs = 12
+batch_size = 16
+learning_rate = 0.05
+augmentation = "none"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network in a file, its task, images and a recipe: what a user has."""
+    root = tmp_path_factory.mktemp("torchrun")
+    (root / "task.toml").write_text(SPEC)
+    (root / "recipe.toml").write_text(RECIPE)
+    write_images(root / "data", count=12)
+    # Without labels epochs are compared by the divergence, which every epoch changes.
+    write_images(root / "train", count=24, seed=50, flat=True)
+    torch.manual_seed(0)
+    net, (images, labels) = NoDropout(), model_inputs(8, seed=1)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    for _ in range(10):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    any_batch = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(net.eval(), (images[:2],), dynamic_shapes=any_batch), root / "net.pt2")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> dict[str, Any]:
+    """The report of two processes that nothing disturbed."""
+    code, report, said = Torchrun(words(folder, folder / "whole.edge")).ended()
+    assert code == 0, said
+    assert not (folder / "whole.edge.training").exists()
+    return report
+
+
+def words(folder: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *(str(folder / "net.pt2"), "--task", str(folder / "task.toml"), "--data", str(folder / "data")),
+        *("--train-data", str(folder / "train"), "--target", "x86-cpu-legacy", "--samples", "16", "--no-timing"),
+        *("--precision", "fp32", "--max-drop", "100", "--recipe", str(folder / "recipe.toml"), "-o", str(output)),
+        *more,
+    ]
+
+
+def test_killed_twice_it_ends_as_if_it_had_not_been(folder: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    output, checkpoints = tmp_path / "cut.edge", tmp_path / "cut.edge.training"
+    code, answer, said = Torchrun(words(folder, output)).killed_in_training(checkpoints, signal.SIGINT)
+    assert (code, answer["error"]) == (1, "Interrupted")
+    assert said.count("error: interrupted") == 1
+    assert "forcefully exiting" not in said, "a process hung until torchrun killed it"
+
+    Torchrun(words(folder, output, "--resume")).killed_in_training(checkpoints, signal.SIGKILL)
+    (state,) = checkpoints.rglob(CHECKPOINT)
+    assert 1 < torch.load(state, weights_only=True)["epoch"] < 12, "it was killed in the middle"
+    assert not output.exists()
+
+    code, resumed, said = Torchrun(words(folder, output, "--resume")).ended()
+    assert code == 0, said
+    assert resumed["content_digest"] == whole["content_digest"]
+
+
+def test_two_processes_distil_as_one(folder: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    alone = edgekit.compile(
+        folder / "net.pt2",
+        target="x86-cpu-legacy",
+        task=folder / "task.toml",
+        data=folder / "data",
+        train_data=folder / "train",
+        samples=16,
+        timing=False,
+        precision="fp32",
+        max_drop=100,
+        recipe=str(folder / "recipe.toml"),
+        output=tmp_path / "one.edge",
+    )
+    (ours,) = [record.details for record in alone.history["float"] if record.stage == "distill"]
+    (theirs,) = [record["details"] for record in whole["history"]["float"] if record["stage"] == "distill"]
+    assert (ours["processes"], theirs["processes"]) == (1, 2)
+    assert theirs["chosen_epoch"] == ours["chosen_epoch"] > 0
+    for one, two in zip(ours["epochs"], theirs["epochs"], strict=True):
+        assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
+    assert_alike(tmp_path / "one.edge", folder / "whole.edge", atol=1e-3)
+
+
+def assert_alike(first: Path, second: Path, *, atol: float) -> None:
+    """Two bundles must give the same scores."""
+    generator = np.random.default_rng(7)
+    frames = [picture(label, generator) for label in LABELS for _ in range(4)]
+    with load(first) as one, load(second) as two:
+        ours, theirs = (np.stack([model(frame).scores for frame in frames]) for model in (one, two))
+    np.testing.assert_allclose(theirs, ours, atol=atol)
+    assert ours.std(axis=0).max() > 0.1, "the network tells images apart"
