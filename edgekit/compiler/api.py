@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from edgekit.backends.batch import parse_batch
-from edgekit.compiler.flow import check_batch, compile_program
+from edgekit.compiler.flow import check_batch, compile_program, prepare
 from edgekit.compiler.images import ImageSets
 from edgekit.compiler.inputs import Inputs, check_output, gather
 from edgekit.compiler.options import Choice, CompileOptions
 from edgekit.compiler.report import CompileReport
 from edgekit.compiler.shaping import DistillStage, QatStage, Stage, parse_prune, read_stages
 from edgekit.compiler.shaping.clock import clock_for
-from edgekit.compiler.shaping.int8 import check_one_process
 from edgekit.compiler.shaping.learning import forget
 from edgekit.compiler.shaping.run import ShapingData, shape
 from edgekit.datafiles import is_path
@@ -25,7 +24,7 @@ from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
 from edgekit.frontend.architecture import build_architecture
 from edgekit.passes import PassContext
-from edgekit.passes.train.world import leads
+from edgekit.passes.train.world import joined_world, leads
 from edgekit.program import Program
 from edgekit.progress import Progress, SilentProgress
 from edgekit.runtime.tasks.base import Spec
@@ -209,8 +208,6 @@ def _shaped(
 ) -> CompileReport:
     # What would be refused at the end is refused before the long work.
     check_batch(pupil, options)
-    if options.qat is not None:
-        check_one_process()
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     checkpoints = options.checkpoints if options.checkpoints is not None else Path(f"{output}.training")
@@ -225,31 +222,33 @@ def _shaped(
         seed=inputs.recipe.seed,
         timing=options.timing,
     )
-    shaped = shape(
-        pupil,
-        options.stages,
-        ShapingData(training=inputs.training, calibration=images.calibration, evaluation=images.evaluation),
-        teacher=program,
-        clock=clock,
-        align=inputs.alignment,
-        max_drop=options.max_drop,
-        seed=inputs.recipe.seed,
-        checkpoints=checkpoints if inputs.training is not None else None,
-        resume=options.resume,
-        context=context,
-    )
-    if not shaped.leads:
-        raise SystemExit(0)  # of several processes, one calibrates, measures and writes
-    final = replace(shaped.program, name=program.name)
-    report = compile_program(
-        final,
-        inputs,
-        replace(options, output=output, checkpoints=checkpoints),
-        images=images,
-        reference=shaped.reference,
-        stages=shaped.reports,
-        progress=progress,
-    )
+    with joined_world("auto") as world:
+        shaped = shape(
+            pupil,
+            options.stages,
+            ShapingData(training=inputs.training, calibration=images.calibration, evaluation=images.evaluation),
+            teacher=program,
+            clock=clock,
+            align=inputs.alignment,
+            max_drop=options.max_drop,
+            seed=inputs.recipe.seed,
+            checkpoints=checkpoints if inputs.training is not None else None,
+            resume=options.resume,
+            context=context,
+        )
+        flow = prepare(
+            replace(shaped.program, name=program.name),
+            inputs,
+            replace(options, output=output, checkpoints=checkpoints),
+            images=images,
+            reference=shaped.reference,
+            stages=shaped.reports,
+            progress=progress,
+        )
+        int8 = None if options.qat is None else flow.int8()
+    if not world.leads:
+        raise SystemExit(0)  # of several processes, which all train, one builds, measures and writes
+    report = flow.run(int8)
     if options.checkpoints is None:
         forget(checkpoints)  # the bundle holds what they were for
     return report

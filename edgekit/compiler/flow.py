@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from edgekit.runtime.tasks.base import Spec
 from edgekit.targets import QuantizeRules
 from edgekit.tasks import MetricReport
 
-__all__ = ["check_batch", "compile_program"]
+__all__ = ["Flow", "check_batch", "compile_program", "prepare"]
 
 Array = np.ndarray[Any, Any]
 
@@ -62,6 +62,29 @@ def compile_program(
     """Takes a program through all targets and writes one bundle; nothing is written before every gate has spoken.
 
     Args:
+        program, inputs, options, images, reference, stages, progress: See :func:`prepare`.
+
+    Raises:
+        GateFailed: No candidate of a target passed its gates, or the forced one did not.
+        StageError: The forced candidate could not be built, or none could.
+        UserError: The program does not fit the task spec, or too many images cannot be read.
+    """
+    return prepare(program, inputs, options, images=images, reference=reference, stages=stages, progress=progress).run()
+
+
+def prepare(
+    program: Program,
+    inputs: Inputs,
+    options: CompileOptions,
+    *,
+    images: ImageSets,
+    reference: MetricReport | None = None,
+    stages: tuple[StageReport, ...] = (),
+    progress: Progress,
+) -> Flow:
+    """Does what takes no time: folds the program, makes the golden inputs, checks that all fits together.
+
+    Args:
         program: From a frontend.
         inputs: From :func:`edgekit.compiler.inputs.gather`.
         options: The user's wishes.
@@ -71,9 +94,7 @@ def compile_program(
         progress: Where progress is shown.
 
     Raises:
-        GateFailed: No candidate of a target passed its gates, or the forced one did not.
-        StageError: The forced candidate could not be built, or none could.
-        UserError: The program does not fit the task spec, or too many images cannot be read.
+        UserError: The program does not fit the task spec, or the bundle cannot be written.
     """
     check_batch(program, options)
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
@@ -101,10 +122,15 @@ def compile_program(
     )
     if inputs.spec is not None:
         _check_decodes(derived, inputs.spec)
-    flow = _Flow(
-        inputs=inputs, options=options, context=context, calibration=calibration, derived=derived, stages=stages
+    return Flow(
+        inputs=inputs,
+        options=options,
+        output=output,
+        context=context,
+        calibration=calibration,
+        derived=derived,
+        stages=stages,
     )
-    return flow.run(output)
 
 
 def check_batch(program: Program, options: CompileOptions) -> None:
@@ -144,25 +170,58 @@ def _check_decodes(derived: Derived, spec: Spec) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Flow:
+class Flow:
+    """One compilation, from the folded program on.
+
+    Attributes:
+        inputs: From :func:`edgekit.compiler.inputs.gather`.
+        options: The user's wishes.
+        output: The bundle.
+        context: For passes.
+        calibration: Images that ranges are found on, or None.
+        derived: The float program, and what is made of it once.
+        stages: What happened to the network before, for the report.
+    """
+
     inputs: Inputs
     options: CompileOptions
+    output: Path
     context: PassContext
     calibration: Images | None
     derived: Derived
     stages: tuple[StageReport, ...]
 
-    def run(self, output: Path) -> CompileReport:
+    def int8(self) -> Mapping[QuantizeRules, Quantized]:
+        """Makes the int8 program of each scheme, and trains it where that was asked for.
+
+        The processes of ``torchrun`` all come here where int8 is trained: each calibrates for itself, to the same
+        numbers, so that no program has to travel, and has its part in the training.
+        """
+        made: dict[QuantizeRules, Quantized] = {}
+        for job in self.inputs.jobs:
+            rules = job.target.quantize
+            if "int8" in job.precisions and rules not in made:
+                made[rules] = self._trained(self._quantize(rules), len(made) + 1)
+        return made
+
+    def run(self, int8: Mapping[QuantizeRules, Quantized] | None = None) -> CompileReport:
+        """Builds, measures and chooses for each target, and writes the bundle; this is for one process.
+
+        Args:
+            int8: From :meth:`int8`; None makes them.
+
+        Raises:
+            GateFailed: No candidate of a target passed its gates, or the forced one did not.
+            StageError: The forced candidate could not be built, or none could.
+            UserError: Too many images cannot be read.
+        """
         # Before the long work, so that unreadable images show in seconds.
-        reference = self.derived.reference
-        quantized: dict[QuantizeRules, Quantized] = {}
+        reference, output = self.derived.reference, self.output
+        quantized = self.int8() if int8 is None else int8
         packed: list[Packed] = []
         reports: list[TargetReport] = []
         for job in self.inputs.jobs:
-            rules = job.target.quantize
-            if "int8" in job.precisions and rules not in quantized:
-                quantized[rules] = self._trained(self._quantize(rules), len(quantized) + 1)
-            outcome, shipped = self._target(job, quantized.get(rules))
+            outcome, shipped = self._target(job, quantized.get(job.target.quantize))
             reports.append(outcome)
             packed += [Packed(target=job.target, candidate=item, latency=outcome.latency) for item in shipped]
         data = self._data()

@@ -195,14 +195,6 @@ def test_int8_itself_is_trained(world: World, train: Path, tmp_path: Path) -> No
         assert model(picture("green", np.random.default_rng(5))).label == "green"
 
 
-def test_int8_is_trained_in_one_process(
-    world: World, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="runs in one process, and torchrun started 2"):
-        shaped(world, tmp_path / "m.edge", precision="int8", train_data=train, qat=1)
-
-
 def test_a_fixed_batch_is_refused_before_the_long_work(world: World, train: Path, tmp_path: Path) -> None:
     class One(nn.Module):
         def __init__(self) -> None:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 from edgekit.compiler.shaping.learning import training_images
 from edgekit.compiler.shaping.stages import QatStage
 from edgekit.data import Dataset
-from edgekit.errors import ConfigError
+from edgekit.errors import StageError
 from edgekit.passes import PassContext, run_passes
 from edgekit.passes.qat import Qat
 from edgekit.passes.train import Keeping
+from edgekit.passes.train.checkpoint import digest_of
+from edgekit.passes.train.world import World, joined_world
 from edgekit.program import Program
 
-__all__ = ["check_one_process", "train_int8"]
-
-
-def check_one_process() -> None:
-    """Refuses what several processes cannot share: by the time that int8 is trained, only one is left.
-
-    Raises:
-        ConfigError: ``torchrun`` started several.
-    """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1:
-        raise ConfigError(
-            f"quantization-aware training runs in one process, and torchrun started {count}",
-            hint="leave --qat out, or start edgekit without torchrun",
-        )
+__all__ = ["train_int8"]
 
 
 def train_int8(
@@ -53,7 +39,7 @@ def train_int8(
 
     Raises:
         UserError: The program cannot be trained on these images.
-        StageError: The training diverged.
+        StageError: The training diverged, or several processes did not calibrate to the same numbers.
     """
     training_pass = Qat(
         teacher=floating,
@@ -61,4 +47,18 @@ def train_int8(
         options=stage.options(labelled=training.labelled, seed=seed),
         keeping=keeping,
     )
-    return run_passes(program, [training_pass], context)
+    with joined_world("auto") as world:
+        _check_same(program, world)
+        return run_passes(program, [training_pass], context)
+
+
+def _check_same(program: Program, world: World) -> None:
+    """Weights are made equal when a training begins; grids are not, and would stay apart unnoticed."""
+    own = digest_of(program)
+    if world.from_leader(own) != own:
+        raise StageError(
+            f"process {world.rank} of {world.size} has another int8 program than process 0: calibration came to other "
+            "numbers there",
+            hint="start the processes on machines of one kind, with the same images and OMP_NUM_THREADS; or train int8 "
+            "in one process (without torchrun)",
+        )

@@ -59,13 +59,11 @@ class Shaped:
         program: After the last stage that was kept.
         reports: One per stage (a pruning and its recovery are one).
         reference: The given network's metric, against which drops are measured; None without labelled images.
-        leads: Whether this process goes on; the others of ``torchrun`` are done.
     """
 
     program: Program
     reference: MetricReport | None
     reports: tuple[StageReport, ...]
-    leads: bool
 
 
 def grouped(stages: Sequence[Stage]) -> tuple[tuple[Stage, ...], ...]:
@@ -138,7 +136,7 @@ def shape(
             kept = world.from_leader(report.kept)
             reports.append(replace(report, kept=kept))
             program = before = tried if kept else before
-        return Shaped(program=program, reference=reference, reports=tuple(reports), leads=world.leads)
+        return Shaped(program=program, reference=reference, reports=tuple(reports))
 
 
 @dataclass(frozen=True, kw_only=True)
