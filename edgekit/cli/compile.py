@@ -34,13 +34,20 @@ Examples:
   edgekit compile weights.pt --arch mymodels:resnet56 --task task.toml --data calib/ \\
       --target jetson --target x86-cpu
   edgekit compile model.pt2 --task task.toml --data calib/ --prune latency=0.6 --distill 10 --train-data train/
+  edgekit compile small.pt2 --task task.toml --data calib/ --teacher large.pt2 \\
+      --distill 20 --train-data train/
   edgekit compile model.pt2 --task task.toml --data calib/ --target rtx --batch 1/4/16""",
 )
 @click.argument("model", type=EXISTING_PATH, metavar="MODEL")
 @click.option(
     "--arch", metavar="MODULE:CALLABLE", help="For a checkpoint: what builds the model that its weights go into."
 )
-@click.option("--arch-path", type=EXISTING_PATH, metavar="DIR", help="Folder from which --arch is imported.")
+@click.option(
+    "--arch-path",
+    type=EXISTING_PATH,
+    metavar="DIR",
+    help="Folder from which --arch (and a student or teacher) is imported.",
+)
 @click.option(
     "--arch-arg",
     "arch_args",
@@ -143,7 +150,7 @@ Examples:
     "--distill",
     type=click.IntRange(min=1),
     metavar="EPOCHS",
-    help="Train on the given network's answers, after pruning, for so many epochs.",
+    help="Train on the answers of the given network, or of --teacher, after pruning, for so many epochs.",
 )
 @click.option(
     "--qat", type=click.IntRange(min=1), metavar="EPOCHS", help="Train the int8 network itself for so many epochs."
@@ -163,6 +170,23 @@ Examples:
     callback=_arch_arguments,
     metavar="KEY=VALUE",
     help="Argument for the callable of --student; may be repeated.",
+)
+@click.option(
+    "--teacher",
+    type=EXISTING_PATH,
+    metavar="FILE",
+    help="A network whose answers --distill learns instead of MODEL's: a file of any kind that MODEL may be.",
+)
+@click.option(
+    "--teacher-arch", metavar="MODULE:CALLABLE", help="For a teacher that is a checkpoint: what builds its network."
+)
+@click.option(
+    "--teacher-arg",
+    "teacher_args",
+    multiple=True,
+    callback=_arch_arguments,
+    metavar="KEY=VALUE",
+    help="Argument for the callable of --teacher-arch; may be repeated.",
 )
 @click.option(
     "--checkpoints",
@@ -203,6 +227,9 @@ def command(
     train_data: Path | None,
     student: str | None,
     student_args: dict[str, str],
+    teacher: Path | None,
+    teacher_arch: str | None,
+    teacher_args: dict[str, str],
     checkpoints: Path | None,
     resume: bool,
 ) -> Answer:
@@ -243,6 +270,9 @@ def command(
         train_data=train_data,
         student=student,
         student_args=student_args,
+        teacher=teacher,
+        teacher_arch=teacher_arch,
+        teacher_args=teacher_args,
         checkpoints=checkpoints,
         resume=resume,
         arch=arch,

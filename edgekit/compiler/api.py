@@ -19,11 +19,13 @@ from edgekit.compiler.shaping import DistillStage, QatStage, Stage, parse_prune,
 from edgekit.compiler.shaping.clock import clock_for
 from edgekit.compiler.shaping.learning import forget
 from edgekit.compiler.shaping.run import ShapingData, shape
+from edgekit.compiler.shaping.teacher import check_teacher, load_teacher
 from edgekit.datafiles import is_path
 from edgekit.errors import ConfigError
 from edgekit.frontend import load_program
 from edgekit.frontend.architecture import build_architecture
 from edgekit.passes import PassContext
+from edgekit.passes.distill.distill import check_pair
 from edgekit.passes.train.world import joined_world, leads
 from edgekit.program import Program
 from edgekit.progress import Progress, SilentProgress
@@ -61,6 +63,9 @@ def compile(
     train_data: str | Path | None = None,
     student: str | nn.Module | None = None,
     student_args: Mapping[str, str] | None = None,
+    teacher: str | Path | nn.Module | Program | None = None,
+    teacher_arch: str | None = None,
+    teacher_args: Mapping[str, str] | None = None,
     checkpoints: str | Path | None = None,
     resume: bool = False,
     arch: str | None = None,
@@ -92,12 +97,16 @@ def compile(
         student: A network that takes the given one's place and learns from it: a live module, or
             ``package.module:callable``. Its weights are as the callable leaves them.
         student_args: Arguments of that callable, as text.
+        teacher: The network whose answers are learned, instead of the given one, by which accuracy is measured all the
+            same: a live module, a program, or the path of a file as ``model`` takes it.
+        teacher_arch: For a teacher that is a checkpoint: ``package.module:callable`` that builds it.
+        teacher_args: Arguments of that callable, as text.
         checkpoints: Folder for the state of trainings; None derives ``<output>.training``.
         resume: Go on where the checkpoints are.
         batch: How many images engines take at once: ``8`` (up to eight, tuned for eight), or smallest, best and
             largest, as ``"1/4/16"`` or ``(1, 4, 16)``. None: one, or with ``dynamic_batch`` what the target says.
         arch: For a checkpoint: ``package.module:callable`` that builds the model.
-        arch_path: Folder from which ``arch`` is imported.
+        arch_path: Folder from which ``arch``, ``student`` and ``teacher_arch`` are imported.
         arch_args: Arguments of the callable, as text; read as Python literals where they are such.
         allow_pickle: Load a pickled module. A pickle runs code: only from who you trust.
         example_inputs: Float inputs of batch 1 or more, for a raw model without a task spec.
@@ -122,6 +131,7 @@ def compile(
             "stages were given twice: by a recipe and by options", hint="give them in the recipe, or by options"
         )
     chosen = tuple(stages) if stages else asked if read is None else read.stages
+    check_teacher(teacher is not None, teacher_arch, teacher_args, chosen)
     options = CompileOptions(
         targets=(target,) if isinstance(target, (str, Path)) else tuple(target),
         output=None if output is None else Path(output),
@@ -164,11 +174,23 @@ def compile(
     pupil = program
     if student is not None:
         pupil = _student(student, student_args, root, inputs, chosen)
+    taught_by = program
+    if teacher is not None:
+        with shown.task("exporting the teacher", 1) as bar:
+            taught_by = load_teacher(
+                teacher,
+                task=inputs.spec,
+                arch=teacher_arch,
+                arch_path=root,
+                arch_args=teacher_args,
+                allow_pickle=allow_pickle,
+            )
+            bar.advance()
     if not chosen:
         if not leads():
             raise SystemExit(0)
         return compile_program(program, inputs, options, images=images, progress=shown)
-    return _shaped(program, pupil, inputs, options, images, shown)
+    return _shaped(program, pupil, taught_by, inputs, options, images, shown)
 
 
 def _stages(
@@ -201,6 +223,7 @@ def _student(
 def _shaped(
     program: Program,
     pupil: Program,
+    teacher: Program,
     inputs: Inputs,
     options: CompileOptions,
     images: ImageSets,
@@ -208,6 +231,8 @@ def _shaped(
 ) -> CompileReport:
     # What would be refused at the end is refused before the long work.
     check_batch(pupil, options)
+    if any(isinstance(stage, DistillStage) for stage in options.stages):
+        check_pair(pupil, teacher)
     output = options.output if options.output is not None else Path(f"{program.name}.edge")
     check_output(output)
     checkpoints = options.checkpoints if options.checkpoints is not None else Path(f"{output}.training")
@@ -227,7 +252,8 @@ def _shaped(
             pupil,
             options.stages,
             ShapingData(training=inputs.training, calibration=images.calibration, evaluation=images.evaluation),
-            teacher=program,
+            given=program,
+            teacher=teacher,
             clock=clock,
             align=inputs.alignment,
             max_drop=options.max_drop,

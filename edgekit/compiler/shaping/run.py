@@ -85,6 +85,7 @@ def shape(
     stages: Sequence[Stage],
     data: ShapingData,
     *,
+    given: Program,
     teacher: Program,
     clock: EngineClock | None,
     align: int,
@@ -97,13 +98,16 @@ def shape(
     """Runs stages on a program, before anything is folded.
 
     Args:
-        program: From a frontend; a student that is rolled back leaves the teacher in its place.
+        program: From a frontend; a student that is rolled back leaves the given network in its place.
         stages: In order.
         data: Images.
-        teacher: Whose answers are learned, and whose accuracy is the measure; the program itself, or a larger one.
+        given: The network whose accuracy is the measure: the program itself, or where a student takes its place, the
+            one before it.
+        teacher: Whose answers are learned: the given network, or another one.
         clock: Of the target that is timed here; None where none is.
         align: Channel alignment where a stage names none.
-        max_drop: Largest accepted drop of the metric below the teacher's, in points; beyond it a stage is rolled back.
+        max_drop: Largest accepted drop of the metric below the given network's, in points; beyond it a stage is rolled
+            back.
         seed: Of every random choice.
         checkpoints: Folder for the state of trainings, renewed after each epoch; None keeps none.
         resume: Go on where the checkpoints are.
@@ -125,9 +129,9 @@ def shape(
             context=context,
             world=world,
         )
-        reference = run.metric(teacher, "evaluating the given network")
+        reference = run.metric(given, "evaluating the given network")
         reports: list[StageReport] = []
-        before = teacher
+        before = given
         for index, group in enumerate(grouped(stages)):
             tried = run.stages(program, group, index)
             measured = run.metric(tried, f"evaluating after stage {index + 1}")

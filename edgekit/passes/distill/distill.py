@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgekit.errors import UserError
 from edgekit.objectives import TaskObjective, objective_for
@@ -10,6 +10,7 @@ from edgekit.passes.contract import PassContext, PassResult
 from edgekit.passes.distill.hints import matched_hints
 from edgekit.passes.distill.objective import Distillation
 from edgekit.passes.distill.options import DistillOptions
+from edgekit.passes.train.checkpoint import digest_of
 from edgekit.passes.train.finetune import TrainImages, recorded
 from edgekit.passes.train.loop import Keeping, fit
 from edgekit.passes.train.options import TrainOptions
@@ -17,7 +18,7 @@ from edgekit.passes.train.pixels import check_takes_images
 from edgekit.program import Program
 from edgekit.progress import Progress, SilentProgress
 
-__all__ = ["Distill", "distill"]
+__all__ = ["Distill", "check_pair", "distill"]
 
 
 def distill(
@@ -69,14 +70,7 @@ class Distill:
     name: str = "distill"
 
     def check(self, program: Program) -> None:
-        check_takes_images(program)
-        check_takes_images(self.teacher)
-        different = _differences(program, self.teacher)
-        if different:
-            raise UserError(
-                f"teacher '{self.teacher.name}' does not fit student '{program.name}': {'; '.join(different)}",
-                hint="take a teacher for the same task, labels and [input] table",
-            )
+        check_pair(program, self.teacher)
 
     def run(self, program: Program, context: PassContext) -> PassResult:
         assert program.task is not None
@@ -93,7 +87,31 @@ class Distill:
             keeping=self.keeping,
             progress=context.progress,
         )
-        return PassResult(program=recorded(result, self.name, report, feed))
+        trained = recorded(result, self.name, report, feed)
+        teacher = {"name": self.teacher.name, "digest": digest_of(self.teacher)}
+        record = trained.history[-1]
+        record = replace(
+            record,
+            summary=f"learned from '{self.teacher.name}': {record.summary}",
+            details={**record.details, "teacher": teacher},
+        )
+        return PassResult(program=replace(trained, history=(*trained.history[:-1], record)))
+
+
+def check_pair(student: Program, teacher: Program) -> None:
+    """Refuses a teacher whose answers a student cannot be compared with.
+
+    Raises:
+        UserError: One of them takes no batches of images, or their inputs, outputs, labels or pixels differ.
+    """
+    check_takes_images(student)
+    check_takes_images(teacher)
+    different = _differences(student, teacher)
+    if different:
+        raise UserError(
+            f"teacher '{teacher.name}' does not fit student '{student.name}': {'; '.join(different)}",
+            hint="take a teacher for the same task, labels and [input] table",
+        )
 
 
 def _differences(student: Program, teacher: Program) -> list[str]:
