@@ -95,7 +95,8 @@ def compile(
         stages: Instead of these, stages in order, each with all of its options.
         train_data: Folder of images to train on; labels help and are not needed.
         student: A network that takes the given one's place and learns from it: a live module, or
-            ``package.module:callable``. Its weights are as the callable leaves them.
+            ``package.module:callable``. Its weights are as the callable leaves them; what it draws from torch comes
+            from ``seed``.
         student_args: Arguments of that callable, as text.
         teacher: The network whose answers are learned, instead of the given one, by which accuracy is measured all the
             same: a live module, a program, or the path of a file as ``model`` takes it.
@@ -216,7 +217,10 @@ def _student(
         raise ConfigError("a student needs training", hint="say for how long (--distill EPOCHS --train-data DIR)")
     module = student
     if isinstance(module, str):
-        module = build_architecture(module, path=root, args={} if arguments is None else arguments)
+        # The same in every process and when it is resumed, whatever the callable draws from torch.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(inputs.recipe.seed)
+            module = build_architecture(module, path=root, args={} if arguments is None else arguments)
     return load_program(module, task=inputs.spec)
 
 

@@ -20,6 +20,8 @@ from edgekit.errors import ConfigError, DataError, ModelError, UserError
 from edgekit.frontend import load_program
 from edgekit.passes.prune import Plan, PruneOptions
 from edgekit.passes.prune.latency import Trial
+from edgekit.passes.train.checkpoint import digest_of
+from edgekit.program import Program
 from edgekit.runtime import load
 from tests.compiler.world import HERE, World, picture, write_images
 from tests.networks import LABELS, module
@@ -135,6 +137,32 @@ def test_a_student_takes_the_networks_place(world: World, train: Path, tmp_path:
     assert report.stages[0].kept
     assert report.stages[0].parameters == parameters(small)
     assert report.name == type(world.net).__name__
+
+
+def test_a_student_is_drawn_from_the_seed(
+    world: World, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a training could not be resumed, nor shared by processes: each would have a student of its own."""
+    drawn: list[Program] = []
+
+    def noted(program: Program, *_: object, **__: object) -> None:
+        drawn.append(program)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgekit.compiler.api.shape", noted)
+    for number, seed in enumerate((3, 3, 4)):
+        torch.manual_seed(number)
+        with pytest.raises(KeyboardInterrupt):
+            shaped(
+                world,
+                tmp_path / "m.edge",
+                student="tests.passes.train.processes:NoDropout",
+                distill=1,
+                train_data=train,
+                seed=seed,
+            )
+    first, second, other = (digest_of(item) for item in drawn)
+    assert first == second != other
 
 
 def test_the_given_network_ships_where_a_student_fails_to_learn(world: World, train: Path, tmp_path: Path) -> None:
