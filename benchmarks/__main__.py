@@ -62,6 +62,14 @@ BENCHMARKS = {
         help="80 networks: pruned exactly or not, beside Torch-Pruning (timm, torch-pruning)",
         alone=False,
     ),
+    "recovery": Benchmark(
+        module="recovery",
+        help="ResNet-56: pruned, trained again, in int8: accuracy, and time against NNCF's int8 (data, nncf)",
+        alone=False,
+    ),
+    "student": Benchmark(
+        module="student", help="ResNet-56's student: distilled, and trained on labels alone (data)", alone=False
+    ),
     "gpu": Benchmark(
         module="gpu",
         help="ResNet-56 on an NVIDIA GPU: accuracy, time, memory, the GPU tests (GPU, data, rtx or tensorrt)",

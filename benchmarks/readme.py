@@ -28,7 +28,9 @@ from benchmarks import (
     nncf_latency,
     pixels,
     pruning,
+    recovery,
     runtime_overhead,
+    student,
     tensorrt_engines,
 )
 from benchmarks.record import RESULTS, SCHEMA
@@ -43,6 +45,8 @@ RENDER: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         calibration_time,
         tensorrt_engines,
         pruning,
+        recovery,
+        student,
         digits,
         pixels,
         runtime_overhead,
