@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import (
     accuracy,
     calibration_time,
+    clock,
     digits,
     gpu_report,
     import_time,
@@ -45,6 +46,7 @@ RENDER: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         calibration_time,
         tensorrt_engines,
         pruning,
+        clock,
         recovery,
         student,
         digits,

@@ -47,7 +47,7 @@ class Distillation(Objective):
             self._projections = nn.ModuleList(projection(hint) for hint in hints)
 
     def forward(self, seen: Seen) -> dict[str, torch.Tensor]:
-        """Returns ``loss``, and what it is made of: ``divergence``, ``task``, ``hints``, as far as they have a weight."""
+        """Returns ``loss``, and of what it is made of those that have a weight: ``divergence``, ``task``, ``hints``."""
         options, losses, weighted = self._options, dict[str, torch.Tensor](), list[torch.Tensor]()
         if self.needs_labels:
             if seen.targets is None:
