@@ -62,6 +62,17 @@ BENCHMARKS = {
         help="80 networks: pruned exactly or not, beside Torch-Pruning (timm, torch-pruning)",
         alone=False,
     ),
+    "clock": Benchmark(
+        module="clock", help="2 networks: is --prune latency=0.6 as fast as it was asked for (data)", alone=False
+    ),
+    "recovery": Benchmark(
+        module="recovery",
+        help="ResNet-56: pruned, trained again, in int8: accuracy, and time against NNCF's int8 (data, nncf)",
+        alone=False,
+    ),
+    "student": Benchmark(
+        module="student", help="ResNet-56's student: distilled, and trained on labels alone (data)", alone=False
+    ),
     "gpu": Benchmark(
         module="gpu",
         help="ResNet-56 on an NVIDIA GPU: accuracy, time, memory, the GPU tests (GPU, data, rtx or tensorrt)",

@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import (
     accuracy,
     calibration_time,
+    clock,
     digits,
     gpu_report,
     import_time,
@@ -28,7 +29,9 @@ from benchmarks import (
     nncf_latency,
     pixels,
     pruning,
+    recovery,
     runtime_overhead,
+    student,
     tensorrt_engines,
 )
 from benchmarks.record import RESULTS, SCHEMA
@@ -43,6 +46,9 @@ RENDER: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         calibration_time,
         tensorrt_engines,
         pruning,
+        clock,
+        recovery,
+        student,
         digits,
         pixels,
         runtime_overhead,

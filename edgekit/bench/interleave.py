@@ -78,9 +78,16 @@ def _visit(call: Callable[[], object], count: int, settle: int) -> list[int]:
 
 
 def timed(
-    calls: Mapping[str, Callable[[], object]], *, label: str, seed: int, progress: Progress
+    calls: Mapping[str, Callable[[], object]], *, label: str, seed: int, progress: Progress, blocks: int = _BLOCKS
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Times callables against each other, interleaved, for about as long as each needs to be told from the others.
+
+    Args:
+        calls: Name to callable.
+        label: Of the progress.
+        seed: Seed of the order.
+        progress: Where progress is shown.
+        blocks: How many blocks; more make the interval narrower.
 
     Returns:
         Name to (blocks, calls) int64 nanoseconds.
@@ -88,5 +95,5 @@ def timed(
     probe = interleave(calls, blocks=1, per_visit=5, seed=seed)
     slowest = max(float(np.median(samples)) for samples in probe.values())
     per_visit = int(np.clip(_VISIT_NS / slowest, 3, 200))
-    with progress.task(label, _BLOCKS) as bar:
-        return interleave(calls, blocks=_BLOCKS, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))
+    with progress.task(label, blocks) as bar:
+        return interleave(calls, blocks=blocks, per_visit=per_visit, seed=seed, on_block=lambda: bar.advance(1))

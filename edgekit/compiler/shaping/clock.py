@@ -41,6 +41,8 @@ __all__ = ["EngineClock", "clock_for"]
 
 # Ranges decide nothing about the time: a few images are enough for an engine that is only timed.
 _IMAGES = 8
+# A choice hangs on a few percent.
+_BLOCKS = 40
 # Of each family of layers; the newest stay.
 _KEPT = 200
 
@@ -161,7 +163,7 @@ class EngineClock:
                 name: call_of(stack.enter_context(self._open(engine)), self._feeds(engine))
                 for name, engine in engines.items()
             }
-            samples = timed(calls, label="timing", seed=self._seed, progress=SilentProgress())
+            samples = timed(calls, label="timing", seed=self._seed, progress=SilentProgress(), blocks=_BLOCKS)
         return StageLatency(
             target=self.target,
             precision=self.precision,

@@ -47,28 +47,33 @@ class Distillation(Objective):
             self._projections = nn.ModuleList(projection(hint) for hint in hints)
 
     def forward(self, seen: Seen) -> dict[str, torch.Tensor]:
-        """Returns ``loss``, and what it is made of: ``divergence``, ``task``, ``hints``."""
-        with torch.no_grad():
-            result = self._teacher(seen.images)
-        values = tuple(result) if isinstance(result, (tuple, list)) else (result,)
-        count = len(seen.outputs)
-        wanted = dict(zip(seen.outputs, values[:count], strict=True))
-        options = self._options
-        losses = {"divergence": self._task.divergence(seen.outputs, wanted, options.temperature)}
-        total = options.alpha * losses["divergence"]
+        """Returns ``loss``, and of what it is made of those that have a weight: ``divergence``, ``task``, ``hints``."""
+        options, losses, weighted = self._options, dict[str, torch.Tensor](), list[torch.Tensor]()
         if self.needs_labels:
             if seen.targets is None:
                 raise InternalError("the task's loss was asked for without targets")
             losses["task"] = self._task.loss(seen.outputs, seen.targets)
-            total = total + (1 - options.alpha) * losses["task"]
-        if seen.features:
+            weighted.append((1 - options.alpha) * losses["task"])
+        answers, features = self._answers(seen) if options.alpha > 0 or self._hints else ({}, ())
+        if options.alpha > 0:
+            losses["divergence"] = self._task.divergence(seen.outputs, answers, options.temperature)
+            weighted.append(options.alpha * losses["divergence"])
+        if self._hints:
             parts = [
                 hint_loss(project(seen.features[hint.student]), feature)
-                for hint, project, feature in zip(self._hints, self._projections, values[count:], strict=True)
+                for hint, project, feature in zip(self._hints, self._projections, features, strict=True)
             ]
             losses["hints"] = torch.stack(parts).mean()
-            total = total + options.hint_weight * losses["hints"]
-        return {LOSS: total, **losses}
+            weighted.append(options.hint_weight * losses["hints"])
+        return {LOSS: torch.stack(weighted).sum(), **losses}
+
+    def _answers(self, seen: Seen) -> tuple[dict[str, torch.Tensor], tuple[torch.Tensor, ...]]:
+        """What the teacher answers, by the student's names, and its features."""
+        with torch.no_grad():
+            result = self._teacher(seen.images)
+        values = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        count = len(seen.outputs)
+        return dict(zip(seen.outputs, values[:count], strict=True)), values[count:]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns options, task, hints and a digest of the teacher."""

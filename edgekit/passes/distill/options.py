@@ -18,7 +18,7 @@ class DistillOptions:
     Attributes:
         temperature: At which both answers are compared; see
             :meth:`edgekit.objectives.ClassificationObjective.divergence`.
-        alpha: Share of the divergence; at 1 no labels are needed.
+        alpha: Share of the divergence; at 1 no labels are needed, at 0 the teacher is not asked.
         hints: Layers whose features the student imitates too (Romero et al. 2015, arXiv:1412.6550): names of nodes that
             both graphs have, or ``student=teacher`` where they differ; or a number: the ends of so many last stages, in
             which the size of the features stays the same, of both networks. Empty or 0 is off.

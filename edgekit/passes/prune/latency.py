@@ -73,7 +73,8 @@ def learn_times(
         return TimeModel(known)
     generator = np.random.default_rng(seed)
     new: dict[str, list[Sample]] = {}
-    for number in range(_PROBES):
+    # Without widths that can shrink, every engine would be the same.
+    for number in range(_PROBES if groups else 1):
         units: list[Unit] = []
         for group in groups if number else ():
             count = int(generator.choice(levels(group, align)))
@@ -91,7 +92,7 @@ def learn_times(
         new.setdefault(REST, []).append(Sample(size=LayerSize(macs=0.0, elements=moved), seconds=times.rest))
         bar.advance()
     clock.learned(new)
-    return TimeModel({family: [*known.get(family, ()), *items] for family, items in new.items()})
+    return TimeModel({family: [*items, *new.get(family, ())] for family, items in known.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,6 +110,18 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(teacher: Program) -> None:
     torch.testing.assert_close(losses["loss"], expected)
 
 
+def test_labels_alone_ask_no_teacher(teacher: Program) -> None:
+    """A teacher whose answers are no numbers does not disturb the loss."""
+    broken = teacher.copied()
+    with torch.no_grad():
+        next(broken.graph.parameters()).fill_(float("nan"))
+    objective = Distillation(broken, TASK, DistillOptions(alpha=0.0))
+    mine, targets = torch.randn(12, 4), torch.eye(4).repeat(3, 1)
+    losses = objective(Seen(images=IMAGES, outputs={"y": mine}, features={}, targets=targets))
+    assert set(losses) == {"loss", "task"}
+    torch.testing.assert_close(losses["loss"], F.cross_entropy(mine, targets.argmax(1)))
+
+
 def test_the_hint_loss_is_relative_to_the_teacher() -> None:
     wanted = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert float(hint_loss(torch.zeros(2, 2), wanted)) == 1.0
