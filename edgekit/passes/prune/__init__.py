@@ -2,6 +2,6 @@
 
 from edgekit.passes.prune.options import PruneOptions
 from edgekit.passes.prune.plan import Measures, Plan
-from edgekit.passes.prune.prune import Prune, multiply_accumulates
+from edgekit.passes.prune.prune import Prune, multiply_accumulates, prune
 
-__all__ = ["Measures", "Plan", "Prune", "PruneOptions", "multiply_accumulates"]
+__all__ = ["Measures", "Plan", "Prune", "PruneOptions", "multiply_accumulates", "prune"]

@@ -18,12 +18,25 @@ from edgekit.passes.prune.shuffle import unfolded_shuffles
 from edgekit.passes.prune.surgery import cut_out
 from edgekit.passes.prune.units import find_groups, find_kept
 from edgekit.program import Program, Record, Skipped
-from edgekit.progress import Progress
+from edgekit.progress import Progress, SilentProgress
 
-__all__ = ["Prune", "multiply_accumulates"]
+__all__ = ["Prune", "multiply_accumulates", "prune"]
 
 _STAGE = "prune"
 _CLOSE = 0.05
+
+
+def prune(
+    program: Program,
+    options: PruneOptions,
+    *,
+    measures: Measures | None = None,
+    progress: Progress | None = None,
+) -> Program:
+    """Returns a pruned copy of a program; for notebooks. See :class:`Prune`."""
+    run = Prune(options=options, measures=Measures() if measures is None else measures)
+    run.check(program)
+    return run.run(program, PassContext(progress=SilentProgress() if progress is None else progress)).program
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,10 @@ import torch
 
 from edgekit.errors import ConfigError, StageError
 from edgekit.frontend import load_program
-from edgekit.passes import PassContext, run_passes
-from edgekit.passes.prune import Prune, PruneOptions
+from edgekit.passes.prune import PruneOptions, prune
 from edgekit.passes.prune.oracle import TOLERANCE
 from edgekit.program import Program
-from edgekit.progress import SilentProgress
 from tests.passes.prune.networks import NETWORKS, build
-
-CONTEXT = PassContext(progress=SilentProgress())
 
 
 def loaded(name: str) -> Program:
@@ -23,8 +19,8 @@ def loaded(name: str) -> Program:
     return load_program(build(case), task=None, example_inputs=example)
 
 
-def prune(program: Program, **options: object) -> Program:
-    return run_passes(program, [Prune(options=PruneOptions(**{"keep": 0.5, **options}))], CONTEXT)
+def pruned_by(program: Program, **options: object) -> Program:
+    return prune(program, PruneOptions(**{"keep": 0.5, **options}))
 
 
 def rows(program: Program, layer: str) -> int:
@@ -38,7 +34,7 @@ def rows(program: Program, layer: str) -> int:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_kind_of_network_is_pruned_exactly(name: str) -> None:
     program = loaded(name)
-    pruned = prune(program)
+    pruned = pruned_by(program)
     record = pruned.history[-1]
     assert record.details["oracle"] <= TOLERANCE
     assert (pruned.inputs, pruned.outputs) == (program.inputs, program.outputs)
@@ -53,14 +49,14 @@ def test_each_kind_of_network_is_pruned_exactly(name: str) -> None:
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 @pytest.mark.parametrize("keep", [0.25, 0.75])
 def test_other_shares_and_allocations_are_exact_too(name: str, allocation: str, keep: float) -> None:
-    pruned = prune(loaded(name), keep=keep, allocation=allocation)
+    pruned = pruned_by(loaded(name), keep=keep, allocation=allocation)
     assert pruned.history[-1].details["oracle"] <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_pruned_exports_again(name: str) -> None:
     """torch.export traces the new sizes afresh: a stale one would show."""
-    pruned = prune(loaded(name))
+    pruned = pruned_by(loaded(name))
     example = tuple(torch.randn(3, *size) for size in NETWORKS[name].sizes)
     again = load_program(pruned.module(), task=None, example_inputs=example)
     for mine, its in zip(pruned.run(*example), again.run(*example), strict=True):
@@ -71,20 +67,20 @@ def test_the_given_program_is_left_alone() -> None:
     program = loaded("residual")
     before = {name: value.clone() for name, value in program.graph.state_dict().items()}
     code = program.graph.code
-    prune(program)
+    pruned_by(program)
     assert program.graph.code == code
     assert all(torch.equal(value, before[name]) for name, value in program.graph.state_dict().items())
 
 
 def test_half_of_the_arithmetic_is_left_when_half_is_asked_for() -> None:
-    record = prune(loaded("residual")).history[-1]
+    record = pruned_by(loaded("residual")).history[-1]
     assert 0.4 < record.details["macs_left"] <= 0.5
     assert record.details["parameters_after"] < record.details["parameters_before"]
 
 
 def test_widths_stay_multiples_of_the_alignment() -> None:
     program = loaded("plain")
-    record = prune(program, align=4).history[-1]
+    record = pruned_by(program, align=4).history[-1]
     assert all(item["after"] % 4 == 0 for item in record.details["widths"])
     assert any(item["after"] < item["before"] for item in record.details["widths"])
 
@@ -92,13 +88,13 @@ def test_widths_stay_multiples_of_the_alignment() -> None:
 def test_what_cannot_be_reached_is_said() -> None:
     """Alignment keeps 16 of 16 channels: nothing can go, and the error names the reason of what is frozen."""
     with pytest.raises(StageError, match="found no channels"):
-        prune(loaded("plain"), align=16)
-    record = prune(loaded("attention"), keep=0.1).history[-1]
+        pruned_by(loaded("plain"), align=16)
+    record = pruned_by(loaded("attention"), keep=0.1).history[-1]
     assert any("is the least that can be reached" in item.why for item in record.skipped)
 
 
 def test_every_layer_that_stays_has_its_reason() -> None:
-    record = prune(loaded("unknown operator")).history[-1]
+    record = pruned_by(loaded("unknown operator")).history[-1]
     reasons = {item.where: item.why for item in record.skipped}
     assert "pruning has no rule for aten.cumsum.default" in reasons["two"]
     assert "output of the network" in reasons["last"]
@@ -106,14 +102,14 @@ def test_every_layer_that_stays_has_its_reason() -> None:
 
 def test_excluded_layers_stay() -> None:
     program = loaded("plain")
-    pruned = prune(program, exclude=("1.*",))
+    pruned = pruned_by(program, exclude=("1.*",))
     assert rows(pruned, "1.0") == rows(program, "1.0")
     assert rows(pruned, "0.0") < rows(program, "0.0")
 
 
 def test_a_pattern_that_fits_nothing_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no layer is called 'bodi"):
-        prune(loaded("residual"), exclude=("bodi.*",))
+        pruned_by(loaded("residual"), exclude=("bodi.*",))
 
 
 def test_a_network_with_nothing_to_remove_says_why() -> None:
@@ -121,7 +117,7 @@ def test_a_network_with_nothing_to_remove_says_why() -> None:
         torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)).eval(), task=None, example_inputs=(torch.randn(2, 3, 8, 8),)
     )
     with pytest.raises(StageError, match="0: it is an output of the network"):
-        prune(program)
+        pruned_by(program)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +137,7 @@ def test_bad_options_are_refused(options: dict[str, object], message: str) -> No
 
 
 def test_the_same_program_is_pruned_the_same_way() -> None:
-    one, two = prune(loaded("shuffle")), prune(loaded("shuffle"))
+    one, two = pruned_by(loaded("shuffle")), pruned_by(loaded("shuffle"))
     assert one.graph.code == two.graph.code
     assert all(
         torch.equal(mine, its)
@@ -150,7 +146,7 @@ def test_the_same_program_is_pruned_the_same_way() -> None:
 
 
 def test_a_shuffle_that_is_still_one_is_written_as_one() -> None:
-    pruned = prune(loaded("shuffle"))
+    pruned = pruned_by(loaded("shuffle"))
     targets = [str(node.target) for node in pruned.graph.graph.nodes]
     shuffles = targets.count("aten.transpose.int") + targets.count("aten.index_select.default")
     assert shuffles == 1
@@ -169,10 +165,10 @@ def test_shuffles_that_follow_each_other() -> None:
             return self.two(x)
 
     program = load_program(Twice().eval(), task=None, example_inputs=(torch.randn(2, 3, 8, 8),))
-    assert rows(prune(program), "one") < 8
+    assert rows(pruned_by(program), "one") < 8
 
 
 def test_a_fixed_batch_stays_fixed() -> None:
     exported = torch.export.export(build(NETWORKS["flattened"]), (torch.randn(1, 3, 16, 16),))
     program = load_program(exported.module(), task=None, example_inputs=(torch.randn(1, 3, 16, 16),))
-    assert prune(program).history[-1].details["oracle"] <= TOLERANCE
+    assert pruned_by(program).history[-1].details["oracle"] <= TOLERANCE
