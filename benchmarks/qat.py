@@ -48,7 +48,7 @@ from edgekit.config import to_dict
 
 NAME = "qat"
 SEEDS = (0, 1, 2)
-TRAINING: Mapping[str, Any] = {"epochs": 5, "augmentation": "none"}
+TRAINING: Mapping[str, Any] = {"epochs": 4, "step_rate": 100.0, "temperature": 4.0, "augmentation": "light"}
 _LEAST_RECOVERED = 0.5
 
 
