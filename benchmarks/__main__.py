@@ -73,6 +73,11 @@ BENCHMARKS = {
     "student": Benchmark(
         module="student", help="ResNet-56's student: distilled, and trained on labels alone (data)", alone=False
     ),
+    "qat": Benchmark(
+        module="qat",
+        help="the worst int8 case of the accuracy benchmark, trained: what is recovered (data)",
+        alone=False,
+    ),
     "gpu": Benchmark(
         module="gpu",
         help="ResNet-56 on an NVIDIA GPU: accuracy, time, memory, the GPU tests (GPU, data, rtx or tensorrt)",

@@ -24,10 +24,12 @@ import torch
 import edgekit
 from benchmarks.fresh import answer
 from benchmarks.trained import NETWORKS, Network, calibration_pixels, float_logits, load_module, read_all
+from edgekit.compiler import CompileReport
+from edgekit.compiler.shaping import Stage
 from edgekit.evaluate import ReadImage, score
 from edgekit.runtime import load
 
-__all__ = ["FLOAT", "OURS", "outcomes"]
+__all__ = ["FLOAT", "OURS", "compile_recipe", "divergences", "engine_logits", "fidelity", "outcomes"]
 
 FLOAT = "float"
 OURS = "edgekit-"  # and the recipe's name
@@ -53,11 +55,17 @@ def fidelity(reference: Logits, logits: Logits) -> dict[str, float]:
         ``agreement``, the share of images with the same class first; ``kl``, the Kullback-Leibler divergence of the
         model's class probabilities from the float network's, in nats, mean over the images.
     """
-    first, second = (_log_softmax(item.astype(np.float64)) for item in (reference, logits))
     return {
-        "agreement": float((first.argmax(1) == second.argmax(1)).mean()),
-        "kl": float((np.exp(first) * (first - second)).sum(1).mean()),
+        "agreement": float((reference.argmax(1) == logits.argmax(1)).mean()),
+        "kl": float(divergences(reference, logits).mean()),
     }
+
+
+def divergences(reference: Logits, logits: Logits) -> npt.NDArray[np.float64]:
+    """Returns the Kullback-Leibler divergence from the float network's class probabilities, in nats, image by image."""
+    first, second = (_log_softmax(item.astype(np.float64)) for item in (reference, logits))
+    result: npt.NDArray[np.float64] = (np.exp(first) * (first - second)).sum(1)
+    return result
 
 
 def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -75,15 +83,19 @@ def judge(
     return {"outcomes": outcomes(network, images, rows), **fidelity(reference, np.concatenate(rows))}
 
 
-def compile_recipe(network: Network, task: dict[str, Any], recipe: str, bundle: Path) -> None:
-    """Compiles as a user does, to int8 whatever it costs."""
-    edgekit.compile(
+def compile_recipe(
+    network: Network, task: dict[str, Any], recipe: str, bundle: Path, *, stages: Sequence[Stage] = ()
+) -> CompileReport:
+    """Compiles as a user does, to int8 whatever it costs; stages train on the images that calibration chooses from."""
+    return edgekit.compile(
         task["checkpoint"],
         arch=network.arch,
         arch_path=network.arch_path,
         task=network.task,
         data=task["data"],
         eval_data=task["held"],
+        stages=stages,
+        train_data=task["data"] if stages else None,
         target="x86-cpu",
         recipe=recipe,
         precision="int8",
@@ -97,6 +109,18 @@ def compile_recipe(network: Network, task: dict[str, Any], recipe: str, bundle: 
     )
 
 
+def engine_logits(bundle: Path, images: Sequence[ReadImage]) -> tuple[list[Logits], dict[str, int]]:
+    """Runs the engine that a bundle ships.
+
+    Returns:
+        Each image's logits, (1, classes), and how many layers that multiply ran in which precision.
+    """
+    with load(bundle, threads=1) as model:
+        name = model.session.outputs[0].name
+        rows = [model.session.infer({"image": image.pixels[np.newaxis]})[name].copy() for image in images]
+        return rows, dict(Counter(layer.precision for layer in model.session.layers() if layer.compute))
+
+
 def measure_recipe(
     network: Network, task: dict[str, Any], recipe: str, images: Sequence[ReadImage], folder: Path
 ) -> dict[str, Any]:
@@ -104,12 +128,8 @@ def measure_recipe(
     bundle, started = folder / f"{recipe}.edge", time.perf_counter()
     compile_recipe(network, task, recipe, bundle)
     seconds = time.perf_counter() - started
-    with load(bundle, threads=1) as model:
-        name = model.session.outputs[0].name
-        answers = (model.session.infer({"image": image.pixels[np.newaxis]})[name] for image in images)
-        result = judge(network, task, images, (row.copy() for row in answers))
-        layers = dict(Counter(layer.precision for layer in model.session.layers() if layer.compute))
-    return {**result, "layers": layers, "seconds": seconds}
+    rows, layers = engine_logits(bundle, images)
+    return {**judge(network, task, images, rows), "layers": layers, "seconds": seconds}
 
 
 def measure_peer(

@@ -10,7 +10,7 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from edgekit.bench.statistics import Interval
 
-__all__ = ["mean_drop_interval", "process_mean_interval", "process_ratio_interval"]
+__all__ = ["mean_drop_interval", "process_mean_interval", "process_ratio_interval", "recovered_interval"]
 
 
 def process_ratio_interval(ratios: npt.ArrayLike, *, level: float = 0.95) -> Interval:
@@ -91,3 +91,37 @@ def mean_drop_interval(
     means = ((drawn @ kinds.T) * weights).sum(axis=1)
     low, high = np.percentile(means, (50 * (1 - level), 50 * (1 + level)))
     return Interval(estimate=float(differences.mean()), low=float(low), high=float(high), level=level)
+
+
+def recovered_interval(
+    before: npt.ArrayLike, after: npt.ArrayLike, *, seed: int, resamples: int = 5000, level: float = 0.95
+) -> Interval:
+    """Estimates which share of a loss is gone: ``1 - mean(after) / mean(before)``, over images and seeds.
+
+    A percentile bootstrap that draws images and, independently of them, seeds anew, as :func:`mean_drop_interval` does;
+    both sides are drawn together.
+
+    Args:
+        before, after: (seeds, images) of the loss, zero or more; the same images in each column.
+        seed: Seed of the resampling.
+        resamples: How many.
+        level: Confidence.
+
+    Raises:
+        ValueError: The shapes do not fit, or nothing was lost before.
+    """
+    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if first.ndim != 2 or 0 in first.shape or first.shape != second.shape:
+        raise ValueError(f"expected (seeds, images) twice, got shapes {first.shape} and {second.shape}")
+    if not first.mean() > 0:
+        raise ValueError(f"expected a loss before, got a mean of {first.mean()}")
+    seeds, images = first.shape
+    generator = np.random.default_rng(seed)
+    shares = np.empty(resamples)
+    for number in range(resamples):
+        columns = generator.multinomial(images, np.full(images, 1 / images))
+        rows = generator.multinomial(seeds, np.full(seeds, 1 / seeds))
+        lost = rows @ (first @ columns)
+        shares[number] = 1 - (rows @ (second @ columns)) / lost if lost > 0 else 0.0
+    low, high = np.percentile(shares, (50 * (1 - level), 50 * (1 + level)))
+    return Interval(estimate=float(1 - second.mean() / first.mean()), low=float(low), high=float(high), level=level)

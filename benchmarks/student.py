@@ -69,11 +69,20 @@ def to_markdown(result: Mapping[str, Any]) -> str:
         )
         for seed in range(len(difference))
     ]
+    spread = {name: [100 * item["float"]["value"] for item in sides[name]] for name in SIDES}
+    rows.append(
+        (
+            "mean, standard deviation",
+            *(f"{np.mean(values):.2f} %, {np.std(values, ddof=1):.2f}" for values in spread.values()),
+            f"{np.mean(difference):+.2f}, {np.std(difference, ddof=1):.2f}",
+            "",
+            "",
+        )
+    )
     heads = ("", "distilled", "labels alone", "difference, points", "distilled, int8", "labels alone, int8")
     first, found = sides["distilled"][0], results["findings"]
     return (
-        f"{markdown_table(heads, rows)}\n\nDifference: mean {np.mean(difference):+.2f} points, standard deviation over "
-        f"the seeds {np.std(difference, ddof=1):.2f}. The student has {first['macs'] / 1e6:.1f} million MACs, its "
+        f"{markdown_table(heads, rows)}\n\nThe student has {first['macs'] / 1e6:.1f} million MACs, its "
         f"teacher {results['teacher_macs'] / 1e6:.1f} million and {100 * first['checkpoint']:.2f} % top-1; "
         f"{settings['epochs']} epochs on {settings['data_images']} images, top-1 on {settings['test_images']} test "
         "images. Bound: " + ("kept." if not found else f"MISSED: {'; '.join(found)}.")

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.intervals import mean_drop_interval, process_mean_interval, process_ratio_interval
+from benchmarks.intervals import (
+    mean_drop_interval,
+    process_mean_interval,
+    process_ratio_interval,
+    recovered_interval,
+)
 
 
 def test_the_mean_interval_is_students() -> None:
@@ -109,3 +115,28 @@ def test_a_constant_drop_has_no_width() -> None:
 def test_outcomes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="shapes"):
         mean_drop_interval([1, 0], [[1, 0, 1]], seed=0)
+
+
+def test_the_recovered_share_is_of_the_mean() -> None:
+    before = np.array([[4.0, 0.0, 2.0], [2.0, 2.0, 2.0]])
+    interval = recovered_interval(before, before / 4, seed=0)
+    # The same share of every image, so that no draw can move it.
+    assert (interval.low, interval.estimate, interval.high) == pytest.approx((0.75, 0.75, 0.75))
+    assert recovered_interval([[3.0, 1.0]], [[1.0, 1.0]], seed=0).estimate == pytest.approx(0.5)
+    assert recovered_interval([[1.0]], [[2.0]], seed=0).estimate == pytest.approx(-1.0)
+
+
+def test_the_recovered_interval_covers() -> None:
+    generator = np.random.default_rng(5)
+    held = 0
+    for _ in range(200):
+        before = generator.exponential(1.0, (3, 400))
+        after = before * generator.uniform(0.2, 0.6, (3, 400))
+        held += recovered_interval(before, after, seed=0, resamples=300).contains(0.6)
+    assert held / 200 >= 0.9
+
+
+@pytest.mark.parametrize(("before", "after"), [([[1.0, 2.0]], [[1.0]]), ([1.0], [1.0]), ([[0.0]], [[0.0]])])
+def test_losses_that_give_no_share(before: list[Any], after: list[Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        recovered_interval(before, after, seed=0)

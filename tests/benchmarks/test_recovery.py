@@ -103,7 +103,7 @@ def test_a_student_must_be_better_with_every_seed() -> None:
     settings = {"epochs": 6, "data_images": 20000, "test_images": 5000}
     text = student.to_markdown({"results": results, "settings": settings})
     assert "| seed 0 | 70.00 % | 69.00 % | +1.00 | 70.00 % | 69.00 % |" in text
-    assert "mean +0.00 points, standard deviation over the seeds 1.41" in text
+    assert "| mean, standard deviation | 70.50 %, 0.71 | 70.50 %, 2.12 | +0.00, 1.41 |  |  |" in text
     assert "MISSED: with seed 1" in text
 
 
