@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from typing import Any
@@ -121,9 +122,8 @@ def test_a_wrong_result_is_told_from_one_that_was_declined(
 
 def test_what_the_oracle_says_is_what_the_worker_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     # A surgery that spoils a weight: the real oracle speaks, and the worker must hear "wrong".
-    from edgekit.passes.prune import prune
-
-    cut = prune.cut_out
+    surgery = importlib.import_module("edgekit.passes.prune.prune")
+    cut = surgery.cut_out
 
     def spoiled(*arguments: Any, **options: Any) -> Any:
         result = cut(*arguments, **options)
@@ -132,7 +132,7 @@ def test_what_the_oracle_says_is_what_the_worker_looks_for(monkeypatch: pytest.M
             next(graph.parameters()).add_(1.0)
         return result
 
-    monkeypatch.setattr(prune, "cut_out", spoiled)
+    monkeypatch.setattr(surgery, "cut_out", spoiled)
     found = pruning_worker.ours(program_of(module()), 0.5)
     assert found["status"] == "wrong"
     assert "changed what" in found["reason"]
