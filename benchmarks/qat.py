@@ -12,8 +12,8 @@ is, and with a ``qat`` stage. The seed chooses the calibration images, and of th
 are compared on; the order and the augmentation are drawn from it. Training learns from the float network's answers and
 sees no label. The share that is recovered is what training takes off the divergence, of all that there was.
 
-Options of the training were chosen by short trials on a part of the training images, judged on 3,000 others of them; the
-network itself had seen these. ``--validation`` evaluates on the 1,000 that are held back (``splits.py``), which neither
+Options of the training were chosen by short trials on a part of the training images, judged on 3,000 others of them;
+the network itself had seen these. ``--validation`` evaluates on the 1,000 that are held back (``splits.py``), which neither
 the network's training, nor calibration, nor this training sees. Test images are looked at once, at the end.
 
 Bounds: at least half of the divergence is recovered, in the mean over the seeds, and top-1 is not below that before
@@ -28,6 +28,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def measured(options: argparse.Namespace, case: Mapping[str, Any], work: Path) -
             "validation": options.validation,
         }
         file, stamp = options.work / f"seed {seed}.json", digest(task, describe(options, case))
-        seeds.append(kept(file, stamp, lambda task=task: run_fresh("qat_worker", {**task, **told})))  # type: ignore[misc]
+        seeds.append(kept(file, stamp, partial(run_fresh, "qat_worker", {**task, **told})))
         found = _seed(seeds[-1])
         print(f"seed {seed}: {found[PTQ]['kl']:.6f} -> {found[QAT]['kl']:.6f} nats", flush=True)
     return summarize(floating[FLOAT]["outcomes"], seeds)
