@@ -13,8 +13,8 @@ are compared on; the order and the augmentation are drawn from it. Training lear
 sees no label. The share that is recovered is what training takes off the divergence, of all that there was.
 
 Options of the training were chosen by short trials on a part of the training images, judged on 3,000 others of them;
-the network itself had seen these. ``--validation`` evaluates on the 1,000 that are held back (``splits.py``), which neither
-the network's training, nor calibration, nor this training sees. Test images are looked at once, at the end.
+the network itself had seen these. ``--validation`` evaluates on the 1,000 that are held back (``splits.py``), which
+neither the network's training, nor calibration, nor this training sees. Test images are looked at once, at the end.
 
 Bounds: at least half of the divergence is recovered, in the mean over the seeds, and top-1 is not below that before
 the training beyond the paired interval. Finished parts are kept in ``--work``.
